@@ -1,0 +1,135 @@
+//! What a node returns: what it writes, and where the run goes.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::node::NodeKey;
+use crate::state::{State, Update};
+
+/// The outcome of a node: updates of the state and, if any, an explicit route.
+///
+/// An explicit route replaces the node's static edges.
+#[derive(Debug, Clone)]
+pub struct Next<S: State> {
+    pub(crate) updates: Vec<S::Update>,
+    pub(crate) route: Route,
+}
+
+/// Where a run goes after a node.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Route {
+    /// Along the node's edges.
+    Edges,
+    /// To these nodes, instead of along the edges; to none, when the list is empty.
+    To(Vec<Target>),
+}
+
+/// One target of an explicit route.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Target {
+    Goto(&'static str),
+    Send(&'static str, Result<Value, String>),
+}
+
+impl<S: State> Next<S> {
+    /// Writes nothing and follows the edges.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            updates: Vec::new(),
+            route: Route::Edges,
+        }
+    }
+
+    /// Writes nothing and goes nowhere: this branch of the run ends.
+    #[must_use]
+    pub fn end() -> Self {
+        Self {
+            updates: Vec::new(),
+            route: Route::To(Vec::new()),
+        }
+    }
+
+    /// Writes nothing and goes to `node`.
+    #[must_use]
+    pub fn goto(node: NodeKey<S>) -> Self {
+        Self::end().and_goto(node)
+    }
+
+    /// Writes nothing and starts one task of `node` with its own `input`.
+    #[must_use]
+    pub fn send<I: Serialize>(node: NodeKey<S, I>, input: I) -> Self {
+        Self::end().and_send(node, input)
+    }
+
+    /// Writes nothing and starts one task of `node` for each input.
+    #[must_use]
+    pub fn send_all<I: Serialize>(
+        node: NodeKey<S, I>,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Self {
+        inputs
+            .into_iter()
+            .fold(Self::end(), |next, input| next.and_send(node, input))
+    }
+
+    /// Also goes to `node`.
+    #[must_use]
+    pub fn and_goto(self, node: NodeKey<S>) -> Self {
+        self.and(Target::Goto(node.name()))
+    }
+
+    /// Also starts one task of `node` with its own `input`.
+    #[must_use]
+    pub fn and_send<I: Serialize>(self, node: NodeKey<S, I>, input: I) -> Self {
+        let input = serde_json::to_value(input).map_err(|error| error.to_string());
+        self.and(Target::Send(node.name(), input))
+    }
+
+    /// Also writes `update`, after what is written already.
+    #[must_use]
+    pub fn and_update(mut self, update: S::Update) -> Self {
+        self.updates.push(update);
+        self
+    }
+
+    fn and(mut self, target: Target) -> Self {
+        match &mut self.route {
+            Route::To(targets) => targets.push(target),
+            Route::Edges => self.route = Route::To(vec![target]),
+        }
+        self
+    }
+}
+
+impl<S: State, U: Update<State = S>> From<U> for Next<S>
+where
+    S: State<Update = U>,
+{
+    fn from(update: U) -> Self {
+        Self::none().and_update(update)
+    }
+}
+
+/// Routing that starts from an update: `Report::update().approved(true).goto(PUBLISH)`.
+pub trait UpdateRoute: Update {
+    /// Writes this update and goes to `node`.
+    #[must_use]
+    fn goto(self, node: NodeKey<Self::State>) -> Next<Self::State> {
+        Next::goto(node).and_update(self)
+    }
+
+    /// Writes this update and starts one task of `node` with its own `input`.
+    #[must_use]
+    fn send<I: Serialize>(self, node: NodeKey<Self::State, I>, input: I) -> Next<Self::State> {
+        Next::send(node, input).and_update(self)
+    }
+
+    /// Writes this update and ends this branch of the run.
+    #[must_use]
+    fn end(self) -> Next<Self::State> {
+        Next::end().and_update(self)
+    }
+}
+
+impl<U: Update> UpdateRoute for U {}

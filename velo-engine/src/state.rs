@@ -1,0 +1,257 @@
+//! A graph's state: a typed struct, changed only by partial updates that are merged field by field.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The state of a graph. Derive it: `#[derive(State)]`.
+pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {
+    /// The partial update of this state.
+    type Update: Update<State = Self>;
+
+    /// Names of the fields, in the order of declaration.
+    const FIELDS: &'static [&'static str];
+
+    /// Applies what the nodes of one step wrote, in the given order.
+    ///
+    /// # Errors
+    /// [`ConcurrentUpdate`] when a field without a reducer was written twice, or a field was
+    /// overwritten twice. The state is unchanged then.
+    fn apply(&mut self, updates: Vec<(&str, Self::Update)>) -> Result<(), ConcurrentUpdate>;
+}
+
+/// A partial update: some fields of a state, in the order in which they were written.
+pub trait Update: Clone + Default + fmt::Debug + Send + 'static {
+    /// The state that it updates.
+    type State: State<Update = Self>;
+
+    /// As stored: JSON, a list of `[field, value]` or, for an overwrite, `[field, value, true]`.
+    ///
+    /// # Errors
+    /// [`CodecError`] when a value cannot be written as JSON.
+    fn encode(&self) -> Result<Vec<u8>, CodecError>;
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes are not such a list, or name a field that the state lacks.
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
+}
+
+/// One write to a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write<T> {
+    /// Merged into the field by its reducer.
+    Merge(T),
+    /// Replaces the field; other writes to it in the same step are left out.
+    Overwrite(T),
+}
+
+/// Bypasses the reducer of a field: `update.drafts(Overwrite(vec![]))`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overwrite<T>(pub T);
+
+impl<T> From<T> for Write<T> {
+    fn from(value: T) -> Self {
+        Self::Merge(value)
+    }
+}
+
+impl<T> From<Overwrite<T>> for Write<T> {
+    fn from(value: Overwrite<T>) -> Self {
+        Self::Overwrite(value.0)
+    }
+}
+
+impl From<&str> for Write<String> {
+    fn from(value: &str) -> Self {
+        Self::Merge(value.to_owned())
+    }
+}
+
+/// Two writes of one step that cannot both hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field `{field}` was written more than once in one step, by {}: give it a reducer or one writer", .nodes.join(", "))]
+pub struct ConcurrentUpdate {
+    /// The field.
+    pub field: &'static str,
+    /// The nodes that wrote it, in the order of application.
+    pub nodes: Vec<String>,
+}
+
+/// A value that cannot be stored, or a stored one that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The value has no JSON form.
+    #[error("could not write field `{field}` as JSON")]
+    Encode {
+        /// The field.
+        field: String,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The stored bytes do not fit the type.
+    #[error("could not read stored field `{field}`: did its type change?")]
+    Decode {
+        /// The field, or `*` for the list itself.
+        field: String,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The stored update names a field that the state does not have.
+    #[error("stored update names field `{field}`, which the state does not have: was it renamed?")]
+    UnknownField {
+        /// The field.
+        field: String,
+    },
+}
+
+/// Collects the stored form of an update; used by the derive.
+#[derive(Debug)]
+pub struct Writes(Vec<u8>);
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self(vec![b'['])
+    }
+}
+
+impl Writes {
+    /// Adds one write.
+    ///
+    /// # Errors
+    /// [`CodecError::Encode`] when the value has no JSON form.
+    pub fn push<T: Serialize>(
+        &mut self,
+        field: &'static str,
+        write: &Write<T>,
+    ) -> Result<(), CodecError> {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        let written = match write {
+            Write::Merge(value) => serde_json::to_writer(&mut self.0, &(field, value)),
+            Write::Overwrite(value) => serde_json::to_writer(&mut self.0, &(field, value, true)),
+        };
+        written.map_err(|source| CodecError::Encode {
+            field: field.to_owned(),
+            source,
+        })
+    }
+
+    /// The stored form.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.0.push(b']');
+        self.0
+    }
+}
+
+/// One write as stored; used by the derive.
+#[derive(Debug, Deserialize)]
+pub struct StoredWrite(String, Box<RawValue>, #[serde(default)] bool);
+
+impl StoredWrite {
+    /// Splits a stored update into its writes.
+    ///
+    /// # Errors
+    /// [`CodecError::Decode`] when the bytes are not a list of writes.
+    pub fn list(bytes: &[u8]) -> Result<Vec<Self>, CodecError> {
+        serde_json::from_slice(bytes).map_err(|source| CodecError::Decode {
+            field: "*".to_owned(),
+            source,
+        })
+    }
+
+    /// The field's name.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.0
+    }
+
+    /// The typed write.
+    ///
+    /// # Errors
+    /// [`CodecError::Decode`] when the value does not fit `T`.
+    pub fn value<T: DeserializeOwned>(&self) -> Result<Write<T>, CodecError> {
+        let value = serde_json::from_str(self.1.get()).map_err(|source| CodecError::Decode {
+            field: self.0.clone(),
+            source,
+        })?;
+        Ok(if self.2 {
+            Write::Overwrite(value)
+        } else {
+            Write::Merge(value)
+        })
+    }
+
+    /// The error for a name that is no field.
+    #[must_use]
+    pub fn unknown_field(self) -> CodecError {
+        CodecError::UnknownField { field: self.0 }
+    }
+}
+
+/// The writes of one step to one field, in order; used by the derive.
+#[derive(Debug)]
+pub struct FieldWrites<T> {
+    field: &'static str,
+    merges: bool,
+    writes: Vec<(String, Write<T>)>,
+}
+
+impl<T> FieldWrites<T> {
+    /// No writes yet; `merges` says whether the field has a reducer.
+    #[must_use]
+    pub fn new(field: &'static str, merges: bool) -> Self {
+        Self {
+            field,
+            merges,
+            writes: Vec::new(),
+        }
+    }
+
+    /// Adds a write by `node`.
+    pub fn push(&mut self, node: &str, write: Write<T>) {
+        self.writes.push((node.to_owned(), write));
+    }
+
+    /// Whether the writes can hold together.
+    ///
+    /// # Errors
+    /// [`ConcurrentUpdate`] when they cannot.
+    pub fn check(&self) -> Result<(), ConcurrentUpdate> {
+        let overwrites = self.overwrites();
+        if overwrites > 1 || (!self.merges && self.writes.len() > 1) {
+            let nodes = self.writes.iter().map(|(node, _)| node.clone()).collect();
+            return Err(ConcurrentUpdate {
+                field: self.field,
+                nodes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Folds the writes into `slot`. Call after [`check`](Self::check).
+    pub fn fold(self, slot: &mut T, reducer: fn(&mut T, T)) {
+        let overwritten = self.overwrites() > 0;
+        for (_, write) in self.writes {
+            match write {
+                Write::Overwrite(value) => *slot = value,
+                Write::Merge(value) if !overwritten => reducer(slot, value),
+                Write::Merge(_) => (),
+            }
+        }
+    }
+
+    fn overwrites(&self) -> usize {
+        self.writes
+            .iter()
+            .filter(|(_, write)| matches!(write, Write::Overwrite(_)))
+            .count()
+    }
+}
