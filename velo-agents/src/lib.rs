@@ -1,2 +1,8 @@
-//! Under construction.
+//! The agency on `velo-engine`: the catalogue of 51 agents, the domain's tables, the artifact store
+//! and the contract of the model client.
+#![deny(missing_docs)]
+
+pub mod blob;
+pub mod catalogue;
+pub mod domain;
 pub mod model;

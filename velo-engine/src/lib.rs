@@ -26,17 +26,22 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod events;
 pub mod executor;
 pub mod reducer;
 
 mod graph;
+mod migrate;
 mod next;
 mod node;
+mod run_id;
 mod state;
 
 pub use graph::{DEFAULT_STEP_LIMIT, Shape, ShapeBuilder, ShapeError};
+pub use migrate::migrate;
 pub use next::{Next, UpdateRoute};
 pub use node::NodeKey;
+pub use run_id::RunId;
 pub use state::{
     CodecError, ConcurrentUpdate, FieldWrites, Overwrite, State, StoredWrite, Update, Write, Writes,
 };
