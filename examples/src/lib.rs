@@ -1,1 +1,1 @@
-//! Runnable examples; see the files beside this folder.
+//! No example is here yet.

@@ -1,1 +1,1 @@
-//! Under construction.
+//! Nothing is here yet.
