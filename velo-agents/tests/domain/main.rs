@@ -1,4 +1,5 @@
 //! The domain's statements against a real Postgres.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod artifacts;
 mod logs;
