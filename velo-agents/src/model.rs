@@ -3,6 +3,11 @@
 //! A request is plain data and a reply is plain data, so a node can keep a reply with
 //! `cx.step` and never ask twice for what was already answered and recorded.
 
+pub mod gemini;
+pub mod price;
+pub mod schema;
+mod spent;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -31,7 +36,7 @@ pub trait ChatModel: fmt::Debug + Send + Sync {
     async fn complete(
         &self,
         request: &ChatRequest,
-        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+        progress: &mut (dyn for<'p> FnMut(Progress<'p>) + Send),
     ) -> Result<ChatReply, ModelError>;
 }
 
