@@ -55,6 +55,12 @@ where stream = $1 and seq > $2
 order by seq
 limit $3";
 
+/// The stream of a run, to which its nodes [`emit`](crate::Context::emit).
+#[must_use]
+pub fn run_stream(run: RunId) -> String {
+    format!("run/{run}")
+}
+
 /// Every statement of this module, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[APPEND, NOTIFY, READ];
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::graph::Shape;
 use crate::next::{Next, Route, Target};
+use crate::shape::Shape;
 use crate::state::{ConcurrentUpdate, State};
 
 /// Where a run stands between two steps.
@@ -103,38 +103,46 @@ pub fn advance<S: State>(
     checkpoint: &Checkpoint<S>,
     outcomes: Vec<Next<S>>,
 ) -> Result<Checkpoint<S>, AdvanceError> {
-    if outcomes.len() != checkpoint.tasks.len() {
-        return Err(AdvanceError::Outcomes {
-            tasks: checkpoint.tasks.len(),
-            outcomes: outcomes.len(),
-        });
+    let mut next = checkpoint.clone();
+    next.take_step(shape, outcomes)?;
+    Ok(next)
+}
+
+impl<S: State> Checkpoint<S> {
+    /// Takes one step in place, as [`advance`], without copying the state.
+    ///
+    /// # Errors
+    /// [`AdvanceError`]; the checkpoint is unchanged then.
+    pub fn take_step(
+        &mut self,
+        shape: &Shape<S>,
+        outcomes: Vec<Next<S>>,
+    ) -> Result<(), AdvanceError> {
+        if outcomes.len() != self.tasks.len() {
+            return Err(AdvanceError::Outcomes {
+                tasks: self.tasks.len(),
+                outcomes: outcomes.len(),
+            });
+        }
+        if self.step >= shape.step_limit() && !self.tasks.is_empty() {
+            return Err(AdvanceError::StepLimit(shape.step_limit()));
+        }
+        let mut plan = Plan {
+            joins: self.joins.clone(),
+            ..Plan::default()
+        };
+        let mut updates = Vec::new();
+        for (task, outcome) in self.tasks.iter().zip(outcomes) {
+            let written = outcome.updates.into_iter();
+            updates.extend(written.map(|update| (task.node.as_str(), update)));
+            plan.follow(shape, &task.node, outcome.route)?;
+        }
+        self.state.apply(updates)?;
+        self.joins = std::mem::take(&mut plan.joins);
+        self.tasks = plan.into_tasks();
+        self.step += 1;
+        Ok(())
     }
-    if checkpoint.step >= shape.step_limit() && !checkpoint.tasks.is_empty() {
-        return Err(AdvanceError::StepLimit(shape.step_limit()));
-    }
-    let mut plan = Plan {
-        joins: checkpoint.joins.clone(),
-        ..Plan::default()
-    };
-    let mut updates = Vec::new();
-    for (task, outcome) in checkpoint.tasks.iter().zip(outcomes) {
-        updates.extend(
-            outcome
-                .updates
-                .into_iter()
-                .map(|update| (task.node.as_str(), update)),
-        );
-        plan.follow(shape, &task.node, outcome.route)?;
-    }
-    let mut state = checkpoint.state.clone();
-    state.apply(updates)?;
-    let joins = plan.joins.clone();
-    Ok(Checkpoint {
-        step: checkpoint.step + 1,
-        state,
-        tasks: plan.into_tasks(),
-        joins,
-    })
 }
 
 /// The next step while it is being planned.

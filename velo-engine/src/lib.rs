@@ -1,4 +1,9 @@
-//! Typed graphs whose state changes only by partial updates, planned by a pure executor.
+//! Typed graphs whose every step is committed to Postgres.
+//!
+//! A graph is defined in code, over a typed state. A run of it is started with one call, and goes on
+//! in whatever worker process has the graph: after a crash another one takes over, and nothing that was
+//! committed is done again. The crate `velo-worker` has the worker; the part here that decides what comes
+//! next is pure, see [`executor`].
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -14,40 +19,78 @@
 //! const PLAN: NodeKey<Report> = NodeKey::new("plan");
 //! const WRITE: NodeKey<Report, String> = NodeKey::new("write");
 //!
-//! let shape = Shape::builder("report", 1).node(PLAN).node(WRITE).may_go(PLAN, WRITE).start(PLAN).compile().unwrap();
-//! let start = executor::begin(&shape, Report::default());
-//! let planned = executor::advance(&shape, &start, vec![Next::send_all(WRITE, ["bees".to_owned(), "honey".to_owned()])]).unwrap();
-//! let written = executor::advance(&shape, &planned, vec![
-//!     Report::update().drafts(vec!["about bees".to_owned()]).into(),
-//!     Report::update().drafts(vec!["about honey".to_owned()]).into(),
-//! ]).unwrap();
-//! assert_eq!(written.state.drafts, ["about bees", "about honey"]);
-//! assert!(written.tasks.is_empty());
+//! async fn plan(cx: Context<Report>) -> NodeResult<Report> {
+//!     let parts = cx.state().topic.split(" and ").map(str::to_owned);
+//!     Ok(Next::send_all(WRITE, parts))
+//! }
+//!
+//! async fn write(cx: Context<Report, String>) -> NodeResult<Report> {
+//!     let draft = format!("about {}", cx.input());
+//!     Ok(Report::update().drafts(vec![draft]).into())
+//! }
+//!
+//! let graph = Graph::builder("report", 1)
+//!     .node(PLAN, plan)
+//!     .node(WRITE, write)
+//!     .may_go(PLAN, WRITE)
+//!     .start(PLAN)
+//!     .compile()?;
+//! println!("{}", graph.shape().mermaid());
+//! # Ok::<(), velo_engine::ShapeErrors>(())
 //! ```
 #![deny(missing_docs)]
 
 pub mod events;
 pub mod executor;
+pub mod failpoint;
+pub mod lease;
 pub mod reducer;
+#[cfg(feature = "test-kit")]
+pub mod test_kit;
 
+mod context;
+mod engine;
+mod error;
 mod graph;
 mod migrate;
 mod next;
 mod node;
+mod observed;
+mod resources;
+mod retry;
 mod run_id;
+mod shape;
+mod start;
 mod state;
+mod store;
+mod stored;
+mod turn;
 
-pub use graph::{DEFAULT_STEP_LIMIT, Shape, ShapeBuilder, ShapeError};
+pub use context::{Context, FencedTransaction, NodeTransaction, StepKey};
+pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step};
+pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
+pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use migrate::migrate;
 pub use next::{Next, UpdateRoute};
-pub use node::NodeKey;
+pub use node::{Node, NodeKey};
+pub use observed::{Happening, Observed};
+pub use resources::Resources;
+pub use retry::RetryPolicy;
 pub use run_id::RunId;
+pub use shape::{DEFAULT_STEP_LIMIT, Shape, ShapeBuilder, ShapeError};
+pub use start::Start;
 pub use state::{
     CodecError, ConcurrentUpdate, FieldWrites, Overwrite, State, StoredWrite, Update, Write, Writes,
 };
+pub use store::run::CHANNEL as QUEUE_CHANNEL;
+pub use store::{STATEMENTS, is_transient};
+pub use turn::{Commit, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;
 
 /// All that a graph's definition needs.
 pub mod prelude {
-    pub use crate::{Next, NodeKey, Overwrite, Shape, State, Update, UpdateRoute, executor};
+    pub use crate::{
+        Again, Context, Engine, Graph, Next, Node, NodeError, NodeKey, NodeResult, Overwrite,
+        RetryPolicy, RunId, Shape, State, Update, UpdateRoute, executor,
+    };
 }

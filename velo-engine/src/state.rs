@@ -23,7 +23,7 @@ pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync
 }
 
 /// A partial update: some fields of a state, in the order in which they were written.
-pub trait Update: Clone + Default + fmt::Debug + Send + 'static {
+pub trait Update: Clone + Default + fmt::Debug + Send + Sync + 'static {
     /// The state that it updates.
     type State: State<Update = Self>;
 
@@ -102,10 +102,10 @@ pub enum CodecError {
         #[source]
         source: serde_json::Error,
     },
-    /// The stored update names a field that the state does not have.
-    #[error("stored update names field `{field}`, which the state does not have: was it renamed?")]
+    /// What is stored names a field or node that the code does not have.
+    #[error("the stored run names `{field}`, which the code does not have: was it renamed?")]
     UnknownField {
-        /// The field.
+        /// The field or node.
         field: String,
     },
 }

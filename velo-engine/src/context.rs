@@ -1,0 +1,138 @@
+//! What a node sees of its run, and how it leaves something behind.
+
+mod memo;
+mod scene;
+mod transaction;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::NodeError;
+use crate::executor::Checkpoint;
+use crate::observed::Happening;
+use crate::run_id::RunId;
+use crate::state::State;
+
+pub use memo::StepKey;
+pub(crate) use scene::{Emitted, Memos, Scene};
+pub use transaction::{FencedTransaction, NodeTransaction};
+
+/// The view that one attempt of a node has of its run. Cheap to clone.
+///
+/// | to | use |
+/// |---|---|
+/// | read the state, the payload | [`state`](Self::state), [`input`](Self::input) |
+/// | do something outside once, and keep the result | [`step`](Self::step) |
+/// | write to the database, exactly once | [`tx`](Self::tx) |
+/// | write to the database now, at least once | [`begin`](Self::begin) |
+/// | tell watchers, exactly once | [`emit`](Self::emit) |
+/// | tell watchers in this process, now | [`progress`](Self::progress) |
+pub struct Context<S: State, I = ()> {
+    scene: Arc<Scene>,
+    checkpoint: Arc<Checkpoint<S>>,
+    input: Arc<I>,
+}
+
+impl<S: State, I> Context<S, I> {
+    pub(crate) fn new(scene: Arc<Scene>, checkpoint: Arc<Checkpoint<S>>, input: I) -> Self {
+        Self {
+            scene,
+            checkpoint,
+            input: Arc::new(input),
+        }
+    }
+
+    /// The state as the last step left it. What this step writes is not in it.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        &self.checkpoint.state
+    }
+
+    /// The payload that the node was sent; `()` when it was reached otherwise.
+    #[must_use]
+    pub fn input(&self) -> &I {
+        &self.input
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.scene.lease.run
+    }
+
+    /// Which attempt this is, from one. Attempts that ended with the death of their process are not counted.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.scene.attempt
+    }
+
+    /// The fence of the lease under which this attempt runs. It grows each time the run changes
+    /// hands: a third party that keeps the greatest one it has seen can refuse late comers.
+    #[must_use]
+    pub fn fence(&self) -> i64 {
+        self.scene.lease.fence
+    }
+
+    /// Resolves when the result is no longer wanted: somebody cancelled the run, or the lease is lost.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn cancelled(&self) {
+        self.scene.cancelled.cancelled().await;
+    }
+
+    /// What the worker was given for its nodes by this type.
+    ///
+    /// # Errors
+    /// A permanent error when it was given none.
+    pub fn resource<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, NodeError> {
+        self.scene.resources.get().ok_or_else(|| {
+            let wanted = std::any::type_name::<T>();
+            NodeError::permanent(format!(
+                "the worker has no resource of type {wanted}: give it one with .resource(…)"
+            ))
+        })
+    }
+
+    /// Appends an event to the run's stream when the step is committed, and only then.
+    ///
+    /// # Errors
+    /// A permanent error when `body` has no JSON form.
+    pub fn emit(&self, kind: impl Into<String>, body: &impl Serialize) -> Result<(), NodeError> {
+        let body = serde_json::to_value(body)
+            .map_err(|error| NodeError::of(crate::error::NodeErrorKind::Permanent, &error))?;
+        self.scene.emit(Emitted {
+            kind: kind.into(),
+            body,
+        });
+        Ok(())
+    }
+
+    /// Tells whoever watches this process's worker how far the node is. Nothing is stored, and
+    /// nobody may be listening.
+    pub fn progress(&self, body: serde_json::Value) {
+        self.scene.observe(Happening::Progress { body });
+    }
+}
+
+impl<S: State, I> Clone for Context<S, I> {
+    fn clone(&self) -> Self {
+        Self {
+            scene: Arc::clone(&self.scene),
+            checkpoint: Arc::clone(&self.checkpoint),
+            input: Arc::clone(&self.input),
+        }
+    }
+}
+
+impl<S: State, I> fmt::Debug for Context<S, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("run", &self.scene.lease.run)
+            .field("node", &self.scene.node)
+            .field("attempt", &self.scene.attempt)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+//! The engine as its users see it: start runs, look at them, steer them.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::migrate::MigrateError;
+
+use crate::events::{self, Event};
+use crate::executor::Checkpoint;
+use crate::graph::Graph;
+use crate::run_id::RunId;
+use crate::start::Start;
+use crate::state::State;
+use crate::store;
+use crate::turn::checkpoint_of;
+
+pub use crate::store::run::{Run, RunStatus, Step};
+
+/// Most runs or steps that one call returns.
+pub const PAGE_MAX: i64 = 1_000;
+
+/// Runs on one database. Cheap to clone.
+///
+/// ```no_run
+/// use serde::{Deserialize, Serialize};
+/// use velo_engine::prelude::*;
+///
+/// #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+/// struct Greeting { name: String, text: String }
+///
+/// # async fn example(pool: sqlx::PgPool, graph: Graph<Greeting>) -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::migrate_and_connect(pool).await?;
+/// let greeting = Greeting { name: "Ada".to_owned(), ..Greeting::default() };
+/// let run = engine.start(&graph, greeting).thread("greetings/ada").await?;
+/// // Workers do the rest; see the crate velo-worker.
+/// engine.wait(run).await?;
+/// println!("{}", engine.state::<Greeting>(run).await?.text);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pool: PgPool,
+}
+
+impl Engine {
+    /// Creates or upgrades the engine's tables, and connects.
+    ///
+    /// # Errors
+    /// As [`migrate`](crate::migrate).
+    ///
+    /// # Cancel safety
+    /// Each migration is one transaction: call it again.
+    pub async fn migrate_and_connect(pool: PgPool) -> Result<Self, MigrateError> {
+        crate::migrate(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// Connects to a database whose tables are up to date.
+    #[must_use]
+    pub fn connect(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Starts a run of `graph` with `state`; await what is returned, or name a thread first, or start
+    /// in a transaction of your own.
+    pub fn start<'a, S: State>(&'a self, graph: &'a Graph<S>, state: S) -> Start<'a, S> {
+        Start::new(self, graph, state)
+    }
+
+    /// How a run stands.
+    ///
+    /// # Errors
+    /// [`EngineError::NoRun`] when there is no such run, or the database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn run(&self, run: RunId) -> Result<Run, EngineError> {
+        let found = store::run::get(&self.pool, run).await;
+        found
+            .map_err(EngineError::on("read the run"))?
+            .ok_or(EngineError::NoRun(run))
+    }
+
+    /// Runs that have not ended, newest first, older than `before`; at most `limit` and [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn unfinished(
+        &self,
+        before: Option<RunId>,
+        limit: i64,
+    ) -> Result<Vec<Run>, EngineError> {
+        store::run::unfinished(&self.pool, before, limit.clamp(0, PAGE_MAX))
+            .await
+            .map_err(EngineError::on("list the runs"))
+    }
+
+    /// The committed steps of a run after step `after`, oldest first; at most `limit` and [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn steps(
+        &self,
+        run: RunId,
+        after: i32,
+        limit: i64,
+    ) -> Result<Vec<Step>, EngineError> {
+        store::run::steps(&self.pool, run, after, limit.clamp(0, PAGE_MAX))
+            .await
+            .map_err(EngineError::on("list the run's steps"))
+    }
+
+    /// The state of a run after its newest committed step.
+    ///
+    /// # Errors
+    /// [`EngineError::NoRun`] when there is no such run, [`EngineError::Unreadable`] when its state is
+    /// none of `S`, or the database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn state<S: State>(&self, run: RunId) -> Result<S, EngineError> {
+        Ok(self.checkpoint(run).await?.state)
+    }
+
+    /// Where a run stands after its newest committed step: state, next tasks, joins.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn checkpoint<S: State>(&self, run: RunId) -> Result<Checkpoint<S>, EngineError> {
+        let steps = store::load::steps(&self.pool, run)
+            .await
+            .map_err(EngineError::on("read the run's steps"))?;
+        if steps.is_empty() {
+            return Err(EngineError::NoRun(run));
+        }
+        checkpoint_of(&steps).map_err(|source| EngineError::Unreadable {
+            run,
+            source: Box::new(source),
+        })
+    }
+
+    /// Waits until a run ends or is paused, and returns how it then stands.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run). Does not end by itself while the run goes on: bound it with a timeout.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn wait(&self, run: RunId) -> Result<Run, EngineError> {
+        let (mut pause, longest) = (Duration::from_millis(10), Duration::from_millis(500));
+        loop {
+            let found = self.run(run).await?;
+            if found.status != RunStatus::Active {
+                return Ok(found);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Ends a run before its end. A run that is at work notices within a heartbeat.
+    ///
+    /// Returns whether there was something to cancel: a run that has ended stays as it ended.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Call it again: a second time does no harm.
+    pub async fn cancel(&self, run: RunId) -> Result<bool, EngineError> {
+        store::run::cancel(&self.pool, run)
+            .await
+            .map_err(EngineError::on("cancel the run"))
+    }
+
+    /// Has a paused run go on where it was, with all attempts of its retry policy before it; a run
+    /// that waits for its next attempt goes on now. Returns whether it was either.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Call it again: a second time does no harm.
+    pub async fn resume(&self, run: RunId) -> Result<bool, EngineError> {
+        let resumed = store::run::resume(&self.pool, run)
+            .await
+            .map_err(EngineError::on("resume the run"))?;
+        self.hint().await;
+        Ok(resumed)
+    }
+
+    /// The events that the run's nodes emitted after the place `after`, oldest first.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn events(
+        &self,
+        run: RunId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<Event>, EngineError> {
+        events::read(&self.pool, &events::run_stream(run), after, limit)
+            .await
+            .map_err(EngineError::on("read the run's events"))
+    }
+
+    /// Wakes workers that wait. What is lost here is found by their own looking.
+    pub(crate) async fn hint(&self) {
+        if let Err(error) = store::run::notify(&self.pool).await {
+            tracing::debug!(%error, "could not wake the workers");
+        }
+    }
+}
+
+/// Why the engine did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The database refused or was away.
+    #[error("could not {doing}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// There is no run of this id.
+    #[error("there is no run {0}")]
+    NoRun(RunId),
+    /// The thread has a run that has not ended.
+    #[error("thread `{thread}` is busy with run {run}: wait for it, or cancel it")]
+    ThreadBusy {
+        /// The thread.
+        thread: String,
+        /// Its live run.
+        run: RunId,
+    },
+    /// Another run has the id that was asked for.
+    #[error("another run was started with the id {0}: take another id")]
+    IdTaken(RunId),
+    /// The state has no JSON form, or one that cannot be stored.
+    #[error("could not store the state that the run begins with")]
+    Unstorable {
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// What is stored does not fit the type.
+    #[error(
+        "could not read the state of run {run}: is it a run of another graph, or did the type change?"
+    )]
+    Unreadable {
+        /// The run.
+        run: RunId,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl EngineError {
+    pub(crate) fn on(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Database { doing, source }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => store::is_transient(source),
+            Self::ThreadBusy { .. } => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a node says when it fails: data, since it is stored and read back after a crash.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Most causes that are kept of an error.
+const CAUSES_MAX: usize = 16;
+/// Most bytes that are kept of one message.
+const MESSAGE_MAX: usize = 8 * 1024;
+
+/// What a node returns.
+pub type NodeResult<S> = Result<crate::Next<S>, NodeError>;
+
+/// A failed attempt of a node.
+///
+/// `?` makes one from any error, to be tried again as the node's [`RetryPolicy`](crate::RetryPolicy)
+/// says; [`Again`] says otherwise:
+///
+/// ```
+/// use std::time::Duration;
+/// use velo_engine::{Again, NodeError};
+///
+/// fn charge(card: &str) -> Result<(), NodeError> {
+///     let number: u64 = card.parse().permanent()?; // no use in trying again
+///     std::fs::read("rates").retry_after(Duration::from_secs(30))?;
+///     println!("charging {number}");
+///     Ok(())
+/// }
+/// # assert!(charge("no number").unwrap_err().is_permanent());
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeError {
+    /// Whether, and when, to try again.
+    pub kind: NodeErrorKind,
+    /// What was being done and why it failed.
+    pub message: String,
+    /// What caused it, nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+}
+
+/// What a [`NodeError`] means for the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NodeErrorKind {
+    /// Tried again as the policy says.
+    Transient,
+    /// Tried again as the policy says, but not before this time has passed.
+    RetryAfter(Duration),
+    /// Not tried again: the same attempt would fail again.
+    Permanent,
+    /// The node panicked. Tried again as the policy says.
+    Panic,
+    /// The engine could not use what the node returned. Not tried again: the code must be mended.
+    Refused,
+}
+
+impl NodeError {
+    /// An error that may pass.
+    #[must_use]
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::new(NodeErrorKind::Transient, message)
+    }
+
+    /// An error that does not pass by itself.
+    #[must_use]
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self::new(NodeErrorKind::Permanent, message)
+    }
+
+    pub(crate) fn new(kind: NodeErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: storable(&message.into()),
+            causes: Vec::new(),
+        }
+    }
+
+    /// As `error` says, with all its causes.
+    #[must_use]
+    pub fn of(kind: NodeErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Self {
+            kind,
+            message: storable(&error.to_string()),
+            causes: causes
+                .take(CAUSES_MAX)
+                .map(|cause| storable(&cause.to_string()))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let said = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned());
+        let said = said.unwrap_or_else(|| "a value that is no text".to_owned());
+        Self::new(NodeErrorKind::Panic, format!("the node panicked: {said}"))
+    }
+
+    /// Whether it is not tried again.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        matches!(self.kind, NodeErrorKind::Permanent | NodeErrorKind::Refused)
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for NodeError {
+    fn from(error: E) -> Self {
+        Self::of(NodeErrorKind::Transient, &error)
+    }
+}
+
+/// The message, then each cause.
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.causes
+            .iter()
+            .try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl fmt::Debug for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.kind)
+    }
+}
+
+/// Says of an error whether the node is to be tried again.
+pub trait Again<T> {
+    /// Not again.
+    ///
+    /// # Errors
+    /// The error, as a permanent one.
+    fn permanent(self) -> Result<T, NodeError>;
+
+    /// Again, but not before `delay` has passed.
+    ///
+    /// # Errors
+    /// The error, with the delay.
+    fn retry_after(self, delay: Duration) -> Result<T, NodeError>;
+}
+
+impl<T, E: Into<NodeError>> Again<T> for Result<T, E> {
+    fn permanent(self) -> Result<T, NodeError> {
+        self.map_err(|error| NodeError {
+            kind: NodeErrorKind::Permanent,
+            ..error.into()
+        })
+    }
+
+    fn retry_after(self, delay: Duration) -> Result<T, NodeError> {
+        self.map_err(|error| NodeError {
+            kind: NodeErrorKind::RetryAfter(delay),
+            ..error.into()
+        })
+    }
+}
+
+/// Text as Postgres can keep it in jsonb: bounded, and without NUL.
+fn storable(text: &str) -> String {
+    let mut end = text.len().min(MESSAGE_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_causes_and_loses_what_cannot_be_stored() {
+        let error = std::io::Error::other(NodeErrorText("inner \0 cause"));
+        let failed = NodeError::from(error);
+        assert_eq!(failed.message, "inner \u{fffd} cause");
+        let long = NodeError::transient("ä".repeat(MESSAGE_MAX));
+        assert!(long.message.len() <= MESSAGE_MAX);
+        let stored = serde_json::to_string(&failed).unwrap();
+        assert_eq!(serde_json::from_str::<NodeError>(&stored).unwrap(), failed);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct NodeErrorText(&'static str);
+
+    #[test]
+    fn a_later_word_about_trying_again_replaces_an_earlier_one() {
+        let failed: Result<(), NodeError> = Err(NodeError::transient("busy"));
+        let failed = failed.retry_after(Duration::from_secs(3)).permanent();
+        assert!(failed.unwrap_err().is_permanent());
+    }
+}

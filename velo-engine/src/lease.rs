@@ -1,0 +1,202 @@
+//! Leases, for those who write worker loops; `velo-worker` is one.
+//!
+//! A worker's process registers as an [`Incarnation`]. While it keeps its heartbeat it may [`claim`](Incarnation::claim)
+//! ready runs and take [turns](crate::Serve::turn) with them. When the heartbeat stops, others hand its
+//! runs on. Every write names the lease, and is refused when that is gone.
+
+use std::time::Duration;
+
+use sqlx::{FromRow, PgConnection, PgPool};
+
+use crate::run_id::RunId;
+use crate::store;
+
+pub use crate::store::commit::{StepRow, Then, Verdict, steps as commit_steps};
+
+/// The right to change one run, until it is given back or taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The run.
+    pub run: RunId,
+    /// The worker's incarnation.
+    pub worker: i32,
+    /// Grows each time the run is leased.
+    pub fence: i64,
+}
+
+/// A run that was leased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The lease.
+    pub lease: Lease,
+    /// Name and version of the graph, such as `report@1`.
+    pub code: String,
+    /// Whether somebody cancelled the run: end it.
+    pub is_cancelled: bool,
+}
+
+/// A worker on the same host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Neighbour {
+    /// Its incarnation.
+    pub id: i32,
+    /// Its process.
+    pub pid: i32,
+}
+
+/// One start of one worker process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incarnation {
+    id: i32,
+    ttl: Duration,
+}
+
+impl Incarnation {
+    /// Registers a worker, called `name`, as process `pid` of `host`. Others give it up when `ttl`
+    /// passes without a heartbeat.
+    ///
+    /// `host` names where process ids mean the same, see [`neighbours`].
+    ///
+    /// # Errors
+    /// The database's. When the answer was lost, an unused incarnation may be left; it expires.
+    ///
+    /// # Cancel safety
+    /// As when the answer is lost.
+    pub async fn register(
+        pool: &PgPool,
+        name: &str,
+        host: &str,
+        pid: i32,
+        ttl: Duration,
+    ) -> Result<Self, sqlx::Error> {
+        let id = store::lease::register(pool, name, host, pid, ttl).await?;
+        Ok(Self { id, ttl })
+    }
+
+    /// Its number, never used twice.
+    #[must_use]
+    pub fn id(self) -> i32 {
+        self.id
+    }
+
+    /// How long it lives without a heartbeat.
+    #[must_use]
+    pub fn ttl(self) -> Duration {
+        self.ttl
+    }
+
+    /// Says that the worker lives; `false` when it was given up: then it holds no lease any more.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn heartbeat(self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        store::lease::heartbeat(conn, self.id, self.ttl).await
+    }
+
+    /// Those of its runs that somebody cancelled.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn cancelled(self, conn: &mut PgConnection) -> Result<Vec<RunId>, sqlx::Error> {
+        store::lease::cancelled(conn, self.id).await
+    }
+
+    /// Leases up to `limit` ready runs of the graphs called `codes`, those of lowest priority number
+    /// and longest wait first.
+    ///
+    /// # Errors
+    /// The database's; one with SQLSTATE `VL001` when the worker was given up.
+    ///
+    /// # Cancel safety
+    /// None: dropped half-way, it may have leased runs that nobody knows of; they are handed on only
+    /// when the worker is given up.
+    pub async fn claim(
+        self,
+        pool: &PgPool,
+        codes: &[String],
+        limit: usize,
+    ) -> Result<Vec<Claim>, sqlx::Error> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        store::lease::claim(pool, self.id, codes, limit).await
+    }
+
+    /// Gives all its leases back and ends the incarnation; returns how many runs it had.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn retire(self, pool: &PgPool) -> Result<usize, sqlx::Error> {
+        let handed = store::lease::give_up(pool, self.id, false, false).await?;
+        Ok(usize::try_from(handed.unwrap_or(0)).unwrap_or(0))
+    }
+}
+
+/// The SQLSTATE of a claim by a worker that was given up.
+pub const GIVEN_UP: &str = "VL001";
+
+/// Readies runs whose time has come; returns how long until the next one's comes.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub async fn wake(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
+    let seconds = store::lease::wake(pool).await?;
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()))
+}
+
+/// Gives up workers whose heartbeat has stopped, and hands their runs on; returns how many runs.
+///
+/// # Errors
+/// The database's. One whose lock cannot be had within five seconds is left for the next time.
+///
+/// # Cancel safety
+/// Nothing is lost: each worker is given up in a transaction of its own.
+pub async fn take_over(pool: &PgPool) -> Result<usize, sqlx::Error> {
+    let mut runs = 0;
+    for worker in store::lease::expired(pool).await? {
+        let handed = store::lease::give_up(pool, worker, true, true).await?;
+        if let Some(handed) = handed {
+            tracing::warn!(
+                worker.id = worker,
+                runs = handed,
+                "gave up a worker whose heartbeat stopped"
+            );
+            runs += usize::try_from(handed).unwrap_or(0);
+        }
+    }
+    Ok(runs)
+}
+
+/// The workers registered on `host`: a name for one boot of one machine and one namespace of process
+/// ids, so that a process id that is not there is a process that is dead.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub async fn neighbours(pool: &PgPool, host: &str) -> Result<Vec<Neighbour>, sqlx::Error> {
+    store::lease::neighbours(pool, host).await
+}
+
+/// Gives up a worker that is known to be dead, before its lease ends.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub async fn bury(pool: &PgPool, dead: Neighbour) -> Result<usize, sqlx::Error> {
+    let handed = store::lease::give_up(pool, dead.id, false, true).await?;
+    Ok(usize::try_from(handed.unwrap_or(0)).unwrap_or(0))
+}

@@ -1,0 +1,225 @@
+//! Starting a run.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use sqlx::{Acquire, PgConnection};
+use uuid::Uuid;
+
+use crate::engine::{Engine, EngineError};
+use crate::executor;
+use crate::graph::Graph;
+use crate::run_id::RunId;
+use crate::state::State;
+use crate::store::start::{self, NewRun};
+use crate::store::{self, Backoff};
+use crate::stored::Control;
+
+/// Draws of an id before chance is no longer believed in.
+const DRAWS_MAX: u32 = 8;
+/// Calls of a start whose answers are lost.
+const CALLS_MAX: u32 = 8;
+
+/// A run about to be started. Await it, or [`in_tx`](Self::in_tx).
+#[must_use = "nothing is started before it is awaited"]
+pub struct Start<'a, S: State> {
+    engine: &'a Engine,
+    graph: &'a Graph<S>,
+    state: S,
+    id: Option<RunId>,
+    thread: Option<String>,
+    priority: i16,
+}
+
+impl<'a, S: State> Start<'a, S> {
+    pub(crate) fn new(engine: &'a Engine, graph: &'a Graph<S>, state: S) -> Self {
+        Self {
+            engine,
+            graph,
+            state,
+            id: None,
+            thread: None,
+            priority: 0,
+        }
+    }
+
+    /// Starts the run in a thread, which has one live run at a time.
+    pub fn thread(mut self, name: impl Into<String>) -> Self {
+        self.thread = Some(name.into());
+        self
+    }
+
+    /// Starts the run with an id of your own, drawn by [`RunId::random`]; a second start with it is refused.
+    pub fn id(mut self, id: RunId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Lets runs of a lower number go first; zero otherwise.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Starts the run when the transaction of `conn` commits, and only then.
+    ///
+    /// # Errors
+    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::Unstorable`], or the
+    /// database's. The transaction can go on after the first two.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the transaction may or may not hold the run: roll it back.
+    pub async fn in_tx(self, conn: &mut PgConnection) -> Result<RunId, EngineError> {
+        let encoded = Encoded::of(&self)?;
+        let mut draws = 0;
+        loop {
+            let id = self.id.unwrap_or_else(RunId::random);
+            draws += 1;
+            // A savepoint, so that a refused insert does not spoil the caller's transaction.
+            let mut savepoint = conn.begin().await.map_err(EngineError::on(STARTING))?;
+            match start::insert(&mut *savepoint, &encoded.row(&self, id)).await {
+                Ok(true) => {
+                    savepoint
+                        .commit()
+                        .await
+                        .map_err(EngineError::on(STARTING))?;
+                    store::run::notify(&mut *conn)
+                        .await
+                        .map_err(EngineError::on(STARTING))?;
+                    return Ok(id);
+                }
+                Ok(false) => {
+                    drop(savepoint);
+                    return Err(self.busy(conn).await);
+                }
+                Err(error) if is_taken(&error) && self.id.is_none() && draws < DRAWS_MAX => {}
+                Err(error) if is_taken(&error) => return Err(EngineError::IdTaken(id)),
+                Err(error) => return Err(EngineError::on(STARTING)(error)),
+            }
+        }
+    }
+
+    async fn now(self) -> Result<RunId, EngineError> {
+        let encoded = Encoded::of(&self)?;
+        let pool = &self.engine.pool().clone();
+        let mut id = self.id.unwrap_or_else(RunId::random);
+        let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
+        loop {
+            let error = match start::insert(pool, &encoded.row(&self, id)).await {
+                Ok(true) => break,
+                // Busy, perhaps with this very run: its first answer was lost.
+                Ok(false) if self.is_ours(id, encoded.nonce).await? => break,
+                Ok(false) => {
+                    let mut conn = pool.acquire().await.map_err(EngineError::on(STARTING))?;
+                    return Err(self.busy(&mut conn).await);
+                }
+                Err(error) => error,
+            };
+            if is_taken(&error) {
+                if self.is_ours(id, encoded.nonce).await? {
+                    break;
+                }
+                if self.id.is_some() || draws >= DRAWS_MAX {
+                    return Err(EngineError::IdTaken(id));
+                }
+                draws += 1;
+                id = RunId::random();
+            } else if store::is_transient(&error) && calls < CALLS_MAX {
+                calls += 1;
+                backoff.wait().await;
+            } else {
+                return Err(EngineError::on(STARTING)(error));
+            }
+        }
+        self.engine.hint().await;
+        Ok(id)
+    }
+
+    async fn is_ours(&self, id: RunId, nonce: i64) -> Result<bool, EngineError> {
+        let stored = start::nonce(self.engine.pool(), id)
+            .await
+            .map_err(EngineError::on(STARTING))?;
+        Ok(stored == Some(nonce))
+    }
+
+    async fn busy(&self, conn: &mut PgConnection) -> EngineError {
+        let thread = self.thread.clone().unwrap_or_default();
+        match start::live_run(conn, &thread).await {
+            Ok(Some(run)) => EngineError::ThreadBusy { thread, run },
+            // It ended this moment: the caller's next start will find the thread free.
+            Ok(None) => EngineError::on(STARTING)(sqlx::Error::RowNotFound),
+            Err(error) => EngineError::on(STARTING)(error),
+        }
+    }
+}
+
+const STARTING: &str = "start the run";
+
+/// What is stored of a start.
+struct Encoded {
+    control: Vec<u8>,
+    state: Vec<u8>,
+    nonce: i64,
+}
+
+impl Encoded {
+    fn of<S: State>(start: &Start<'_, S>) -> Result<Self, EngineError> {
+        let unstorable = |source| EngineError::Unstorable { source };
+        let state = serde_json::to_vec(&start.state).map_err(unstorable)?;
+        // What cannot be read back is found out now and not by a worker.
+        let state_again: S = serde_json::from_slice(&state).map_err(unstorable)?;
+        let checkpoint = executor::begin(start.graph.shape(), state_again);
+        let control = Control::encode(&checkpoint)
+            .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
+        Ok(Self {
+            control,
+            state,
+            nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
+        })
+    }
+
+    fn row<'a, S: State>(&'a self, start: &'a Start<'_, S>, id: RunId) -> NewRun<'a> {
+        let shape = start.graph.shape();
+        NewRun {
+            id,
+            nonce: self.nonce,
+            graph: shape.name(),
+            version: shape.version().cast_signed(),
+            fingerprint: start.graph.fingerprint(),
+            thread: start.thread.as_deref(),
+            control: &self.control,
+            state: &self.state,
+            code: start.graph.code(),
+            priority: start.priority,
+        }
+    }
+}
+
+/// Whether a run of this id is there already.
+fn is_taken(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+impl<'a, S: State> IntoFuture for Start<'a, S> {
+    type Output = Result<RunId, EngineError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    /// Starts the run; it is durable when this returns. A lost answer is asked for again, and the run
+    /// is started once.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.now())
+    }
+}
+
+impl<S: State> fmt::Debug for Start<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("graph", &self.graph)
+            .field("id", &self.id)
+            .field("thread", &self.thread)
+            .finish_non_exhaustive()
+    }
+}

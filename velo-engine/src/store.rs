@@ -1,0 +1,121 @@
+//! The engine's rows. Everything here is SQL and its types; nothing here runs user code.
+
+pub(crate) mod commit;
+pub(crate) mod failure;
+pub(crate) mod lease;
+pub(crate) mod load;
+pub(crate) mod memo;
+pub(crate) mod outcome;
+pub(crate) mod run;
+pub(crate) mod start;
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+/// Every statement of the engine's store, for a test that prepares them all.
+pub const STATEMENTS: &[&str] = &[
+    commit::STEPS,
+    failure::RECORD,
+    lease::CLAIM,
+    lease::CANCELLED,
+    lease::EXPIRED,
+    lease::FINISH_CANCELLED,
+    lease::GIVE_UP,
+    lease::HEARTBEAT,
+    lease::HOLD,
+    lease::NEIGHBOURS,
+    lease::PAUSE,
+    lease::REGISTER,
+    lease::SLEEP,
+    lease::WAKE,
+    load::FAILURES,
+    load::MEMOS,
+    load::OUTCOMES,
+    load::STEPS,
+    memo::KEEP,
+    outcome::ADD,
+    outcome::GET,
+    run::CANCEL,
+    run::GET,
+    run::LIST,
+    run::NOTIFY,
+    run::RESUME,
+    run::STEPS,
+    start::NONCE,
+    start::START,
+    start::THREAD,
+];
+
+/// Opens a transaction in which leases can be checked, whatever the database's default.
+pub(crate) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin_with("begin isolation level read committed")
+        .await
+}
+
+/// Whether the same statement may succeed later: the server or the way to it is in trouble, not
+/// the statement.
+#[must_use]
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed
+        // The stream of messages broke off: what follows is a new connection.
+        | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_state(&code)),
+        _ => false,
+    }
+}
+
+/// Whether the connection broke: what was asked last may have been done or not.
+pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+/// Classes of SQLSTATE: 08 connection, 40 rollback, 53 resources, 55P03 and 57 operator, 58 system;
+/// 25006 is a server that is read-only for now.
+fn is_transient_state(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    matches!(class, "08" | "40" | "53" | "57" | "58") || matches!(code, "55P03" | "25006" | "0A000")
+}
+
+/// Waits that grow from 20 ms to two seconds, for a database that is away. Whoever loops with it
+/// ends when the lease is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    waits: u32,
+}
+
+impl Backoff {
+    pub(crate) async fn wait(&mut self) {
+        let wait = Duration::from_millis(20 << self.waits.min(7));
+        self.waits += 1;
+        tokio::time::sleep(wait.min(Duration::from_secs(2))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_in_trouble_may_be_asked_again_and_a_wrong_statement_may_not() {
+        let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(is_transient(&sqlx::Error::Io(lost)) && is_transient(&sqlx::Error::PoolTimedOut));
+        assert!(!is_transient(&sqlx::Error::RowNotFound));
+        assert!(is_transient_state("40001") && is_transient_state("57P01"));
+        assert!(!is_transient_state("23505") && !is_transient_state("42P01"));
+    }
+}

@@ -1,0 +1,278 @@
+//! Leases: taking, keeping, checking and giving them back.
+
+use std::time::Duration;
+
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, PgExecutor};
+
+use super::failure::interval;
+use crate::lease::{Claim, Lease, Neighbour};
+use crate::run_id::RunId;
+
+pub(crate) const REGISTER: &str = "\
+-- velo: worker.register
+insert into velo.worker (name, host, pid, expires_at)
+values ($1, $2, $3, clock_timestamp() + $4)
+returning id";
+
+pub(crate) async fn register(
+    db: impl PgExecutor<'_>,
+    name: &str,
+    host: &str,
+    pid: i32,
+    lease: Duration,
+) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar(REGISTER)
+        .bind(name)
+        .bind(host)
+        .bind(pid)
+        .bind(interval(lease))
+        .fetch_one(db)
+        .await
+}
+
+pub(crate) const HEARTBEAT: &str = "\
+-- velo: worker.heartbeat
+update velo.worker
+set expires_at = clock_timestamp() + $2
+where id = $1";
+
+/// `false` when the worker was given up.
+pub(crate) async fn heartbeat(
+    db: impl PgExecutor<'_>,
+    worker: i32,
+    lease: Duration,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(HEARTBEAT)
+        .bind(worker)
+        .bind(interval(lease))
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(crate) const CANCELLED: &str = "\
+-- velo: queue.cancelled
+select run_id
+from velo.queue
+where worker = $1
+  and is_cancelled";
+
+pub(crate) async fn cancelled(
+    db: impl PgExecutor<'_>,
+    worker: i32,
+) -> Result<Vec<RunId>, sqlx::Error> {
+    sqlx::query_scalar(CANCELLED)
+        .bind(worker)
+        .fetch_all(db)
+        .await
+}
+
+pub(crate) const CLAIM: &str = "\
+-- velo: queue.claim
+select run_id, fence, code, is_cancelled
+from velo.claim($1, $2, $3)";
+
+#[derive(FromRow)]
+struct Claimed {
+    run_id: RunId,
+    fence: i64,
+    code: String,
+    is_cancelled: bool,
+}
+
+pub(crate) async fn claim(
+    db: impl PgExecutor<'_>,
+    worker: i32,
+    codes: &[String],
+    limit: i32,
+) -> Result<Vec<Claim>, sqlx::Error> {
+    let claimed: Vec<Claimed> = sqlx::query_as(CLAIM)
+        .bind(worker)
+        .bind(codes)
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
+    let claim = |row: Claimed| Claim {
+        lease: Lease {
+            run: row.run_id,
+            worker,
+            fence: row.fence,
+        },
+        code: row.code,
+        is_cancelled: row.is_cancelled,
+    };
+    Ok(claimed.into_iter().map(claim).collect())
+}
+
+// At most a thousand at once, so that a flood of due timers is no flood of row locks.
+pub(crate) const WAKE: &str = "\
+-- velo: queue.wake
+with due as (
+  select run_id, branch
+  from velo.queue
+  where wake_at <= clock_timestamp()
+  order by wake_at
+  limit 1000
+  for update skip locked
+), woken as (
+  update velo.queue q
+  set ready_at = clock_timestamp(), wake_at = null
+  from due
+  where q.run_id = due.run_id and q.branch = due.branch
+)
+select extract(epoch from min(wake_at) - clock_timestamp())::float8
+from velo.queue
+where wake_at > clock_timestamp()";
+
+/// Readies what is due; returns the seconds until more is.
+pub(crate) async fn wake(db: impl PgExecutor<'_>) -> Result<Option<f64>, sqlx::Error> {
+    sqlx::query_scalar(WAKE).fetch_one(db).await
+}
+
+pub(crate) const EXPIRED: &str = "\
+-- velo: worker.expired
+select id
+from velo.worker
+where expires_at < clock_timestamp()
+limit 100";
+
+pub(crate) async fn expired(db: impl PgExecutor<'_>) -> Result<Vec<i32>, sqlx::Error> {
+    sqlx::query_scalar(EXPIRED).fetch_all(db).await
+}
+
+pub(crate) const NEIGHBOURS: &str = "\
+-- velo: worker.neighbours
+select id, pid
+from velo.worker
+where host = $1";
+
+pub(crate) async fn neighbours(
+    db: impl PgExecutor<'_>,
+    host: &str,
+) -> Result<Vec<Neighbour>, sqlx::Error> {
+    sqlx::query_as(NEIGHBOURS).bind(host).fetch_all(db).await
+}
+
+pub(crate) const GIVE_UP: &str = "\
+-- velo: worker.give_up
+select velo.give_up($1, $2, $3)";
+
+pub(crate) async fn give_up(
+    db: impl PgExecutor<'_>,
+    worker: i32,
+    only_expired: bool,
+    crashed: bool,
+) -> Result<Option<i32>, sqlx::Error> {
+    sqlx::query_scalar(GIVE_UP)
+        .bind(worker)
+        .bind(only_expired)
+        .bind(crashed)
+        .fetch_one(db)
+        .await
+}
+
+pub(crate) const HOLD: &str = "\
+-- velo: lease.hold
+select velo.hold($1, $2, $3)";
+
+/// Whether the lease holds, and then until the transaction ends.
+pub(crate) async fn hold(conn: &mut PgConnection, lease: Lease) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(HOLD)
+        .bind(lease.worker)
+        .bind(lease.run)
+        .bind(lease.fence)
+        .fetch_one(conn)
+        .await
+}
+
+// A run that was cancelled meanwhile is readied, here and below: whoever leases it next ends it.
+pub(crate) const SLEEP: &str = "\
+-- velo: queue.sleep
+update velo.queue
+set worker = null,
+    wake_at = case when not is_cancelled then clock_timestamp() + $4 end,
+    ready_at = case when is_cancelled then clock_timestamp() end
+where run_id = $1 and branch = 0 and worker = $2 and fence = $3";
+
+/// Gives the lease back until the time has passed; `false` when it was gone.
+pub(crate) async fn sleep(
+    db: impl PgExecutor<'_>,
+    lease: Lease,
+    wait: Duration,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(SLEEP)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .bind(interval(wait))
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(crate) const PAUSE: &str = "\
+-- velo: queue.pause
+with parked as (
+  update velo.queue
+  set worker = null,
+      ready_at = case when is_cancelled then clock_timestamp() end
+  where run_id = $1 and branch = 0 and worker = $2 and fence = $3
+  returning run_id, is_cancelled
+), paused as (
+  update velo.run
+  set status = 'paused', error = $4
+  from parked
+  where id = parked.run_id and not parked.is_cancelled
+)
+select count(*) from parked";
+
+/// Gives the lease back until somebody resumes the run; `false` when it was gone.
+pub(crate) async fn pause(
+    db: impl PgExecutor<'_>,
+    lease: Lease,
+    error: &serde_json::Value,
+) -> Result<bool, sqlx::Error> {
+    let parked: i64 = sqlx::query_scalar(PAUSE)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .bind(Json(error))
+        .fetch_one(db)
+        .await?;
+    Ok(parked == 1)
+}
+
+pub(crate) const FINISH_CANCELLED: &str = "\
+-- velo: queue.finish_cancelled
+with gone as (
+  delete from velo.queue
+  where run_id = $1 and branch = 0 and worker = $2 and fence = $3
+  returning run_id
+), done as (
+  update velo.run
+  set status = 'cancelled', finished_at = clock_timestamp()
+  from gone
+  where id = gone.run_id
+  returning id, thread
+), freed as (
+  update velo.thread
+  set is_live = false
+  from done
+  where name = done.thread and run_id = done.id
+)
+select count(*) from gone";
+
+/// Ends a run that was cancelled while it was leased; `false` when the lease was gone.
+pub(crate) async fn finish_cancelled(
+    db: impl PgExecutor<'_>,
+    lease: Lease,
+) -> Result<bool, sqlx::Error> {
+    let gone: i64 = sqlx::query_scalar(FINISH_CANCELLED)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .fetch_one(db)
+        .await?;
+    Ok(gone == 1)
+}

@@ -1,0 +1,185 @@
+//! The stored forms of what a step leaves: what was written, what comes next, one task's outcome.
+//!
+//! Short names, since they are in every row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::executor::{Checkpoint, Task};
+use crate::next::{Next, Route, Target};
+use crate::shape::Shape;
+use crate::state::{CodecError, State, Update};
+
+/// What comes next: the tasks of the next step, and how far each join is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Control {
+    #[serde(rename = "t")]
+    tasks: Vec<StoredTask>,
+    #[serde(rename = "j", default, skip_serializing_if = "BTreeMap::is_empty")]
+    joins: BTreeMap<usize, BTreeSet<String>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredTask {
+    #[serde(rename = "n")]
+    node: String,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    send: Option<u32>,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    input: Option<Value>,
+}
+
+impl Control {
+    pub(crate) fn encode<S: State>(checkpoint: &Checkpoint<S>) -> Result<Vec<u8>, CodecError> {
+        let stored = |task: &Task| StoredTask {
+            node: task.node.clone(),
+            send: task.send,
+            input: task.input.clone(),
+        };
+        let control = Self {
+            tasks: checkpoint.tasks.iter().map(stored).collect(),
+            joins: checkpoint.joins.clone(),
+        };
+        serde_json::to_vec(&control).map_err(encode_error("next"))
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        serde_json::from_slice(bytes).map_err(decode_error("next"))
+    }
+
+    pub(crate) fn into_checkpoint<S: State>(self, step: u64, state: S) -> Checkpoint<S> {
+        let task = |stored: StoredTask| Task {
+            node: stored.node,
+            // A payload of null is told from none by the number of the send.
+            input: stored.input.or_else(|| stored.send.map(|_| Value::Null)),
+            send: stored.send,
+        };
+        Checkpoint {
+            step,
+            state,
+            tasks: self.tasks.into_iter().map(task).collect(),
+            joins: self.joins,
+        }
+    }
+}
+
+/// What all outcomes of a step wrote, in their order, as one update.
+pub(crate) fn encode_delta<S: State>(outcomes: &[Next<S>]) -> Result<Vec<u8>, CodecError> {
+    let updates = outcomes.iter().flat_map(|outcome| &outcome.updates);
+    let mut delta = vec![b'['];
+    for update in updates {
+        let list = update.encode()?;
+        // Each is a list: join what is between the brackets.
+        let writes = &list[1..list.len() - 1];
+        if !writes.is_empty() {
+            if delta.len() > 1 {
+                delta.push(b',');
+            }
+            delta.extend_from_slice(writes);
+        }
+    }
+    delta.push(b']');
+    Ok(delta)
+}
+
+/// Applies what a step wrote.
+pub(crate) fn apply_delta<S: State>(state: &mut S, delta: &[u8]) -> Result<(), ReplayError> {
+    let update = S::Update::decode(delta)?;
+    state.apply(vec![("", update)])?;
+    Ok(())
+}
+
+/// A stored step that cannot be applied again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplayError {
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("could not apply a stored step again: did a field lose its reducer?")]
+    Conflict(#[from] crate::state::ConcurrentUpdate),
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredOutcome {
+    #[serde(rename = "u")]
+    updates: Box<RawValue>,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    route: Option<Vec<StoredTarget>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTarget {
+    #[serde(rename = "n")]
+    node: String,
+    #[serde(rename = "s", default, skip_serializing_if = "std::ops::Not::not")]
+    is_send: bool,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    input: Option<Value>,
+}
+
+/// One task's outcome.
+pub(crate) fn encode_outcome<S: State>(outcome: &Next<S>) -> Result<Vec<u8>, CodecError> {
+    let delta = encode_delta(std::slice::from_ref(outcome))?;
+    let updates: Box<RawValue> = serde_json::from_slice(&delta).map_err(encode_error("outcome"))?;
+    let route = match &outcome.route {
+        Route::Edges => None,
+        Route::To(targets) => Some(targets.iter().map(stored_target).collect()),
+    };
+    serde_json::to_vec(&StoredOutcome { updates, route }).map_err(encode_error("outcome"))
+}
+
+fn stored_target(target: &Target) -> StoredTarget {
+    match target {
+        Target::Goto(node) => StoredTarget {
+            node: (*node).to_owned(),
+            is_send: false,
+            input: None,
+        },
+        // A payload without a JSON form never gets here: the outcome is refused before.
+        Target::Send(node, input) => StoredTarget {
+            node: (*node).to_owned(),
+            is_send: true,
+            input: input.clone().ok(),
+        },
+    }
+}
+
+/// Reads what [`encode_outcome`] wrote. A target that the graph no longer has is an error, later, of
+/// the step.
+pub(crate) fn decode_outcome<S: State>(
+    shape: &Shape<S>,
+    bytes: &[u8],
+) -> Result<Next<S>, CodecError> {
+    let stored: StoredOutcome = serde_json::from_slice(bytes).map_err(decode_error("outcome"))?;
+    let update = S::Update::decode(stored.updates.get().as_bytes())?;
+    let target = |stored: StoredTarget| {
+        let node = shape
+            .node_name(&stored.node)
+            .ok_or(CodecError::UnknownField { field: stored.node })?;
+        Ok(if stored.is_send {
+            Target::Send(node, Ok(stored.input.unwrap_or(Value::Null)))
+        } else {
+            Target::Goto(node)
+        })
+    };
+    let route = match stored.route {
+        None => Route::Edges,
+        Some(targets) => Route::To(targets.into_iter().map(target).collect::<Result<_, _>>()?),
+    };
+    Ok(Next {
+        updates: vec![update],
+        route,
+    })
+}
+
+fn encode_error(field: &str) -> impl FnOnce(serde_json::Error) -> CodecError {
+    let field = field.to_owned();
+    move |source| CodecError::Encode { field, source }
+}
+
+fn decode_error(field: &str) -> impl FnOnce(serde_json::Error) -> CodecError {
+    let field = field.to_owned();
+    move |source| CodecError::Decode { field, source }
+}

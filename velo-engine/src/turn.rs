@@ -1,0 +1,402 @@
+//! A turn: what a worker does with a run from claiming it until it gives it back.
+//!
+//! The only place that sees both sides: it asks the executor what comes next, runs the nodes, and has
+//! the store commit what they left.
+
+mod attempt;
+mod commit;
+mod place;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use sqlx::PgPool;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{NodeError, NodeErrorKind};
+use crate::graph::Graph;
+use crate::lease::{Claim, Lease, StepRow, Verdict};
+use crate::observed::{Happening, Observed};
+use crate::resources::Resources;
+use crate::state::State;
+use crate::store::{self, Backoff};
+
+use attempt::Ended;
+use commit::Committed;
+pub(crate) use place::checkpoint_of;
+use place::{Failures, Place};
+
+/// Most tasks of one step that are at work at once.
+const PARALLEL_MAX: usize = 64;
+/// How long the nodes of a cancelled run may take to notice.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// Commits steps for all turns of a worker, several in one statement when they come together.
+#[async_trait]
+pub trait Commit: Send + Sync + fmt::Debug {
+    /// Commits a step; asks again while the database is away.
+    ///
+    /// # Errors
+    /// The database's, when it refuses the step itself.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the step may or may not be committed.
+    async fn commit(&self, row: StepRow) -> Result<Verdict, sqlx::Error>;
+}
+
+/// What a worker lends to the turns of its runs.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Where the engine's tables are.
+    pub pool: PgPool,
+    /// Commits steps.
+    pub commit: Arc<dyn Commit>,
+    /// What nodes can ask for by type.
+    pub resources: Arc<Resources>,
+    /// Who is told what happens.
+    pub observer: Option<broadcast::Sender<Observed>>,
+    /// Cancelled when the worker has lost its leases: all turns are dropped.
+    pub lost: CancellationToken,
+    /// Cancelled when the worker is to stop: turns end after their step.
+    pub stop: CancellationToken,
+    /// How long a turn may go on while other runs wait for a place.
+    pub slice: Duration,
+    /// Whether runs wait for a place.
+    pub is_crowded: Arc<AtomicBool>,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnEnd {
+    /// The run has come to its end.
+    Finished,
+    /// The run needs attention.
+    Paused,
+    /// The run waits for a time.
+    Asleep,
+    /// The run was given back, for any worker to go on with.
+    Yielded,
+    /// The run was cancelled.
+    Cancelled,
+    /// The lease is gone; somebody else has the run, or it has ended.
+    Lost,
+}
+
+/// A graph whose state type is forgotten: what a worker has a list of.
+#[async_trait]
+pub trait Serve: fmt::Debug + Send + Sync + 'static {
+    /// Name and version of the graph, such as `report@1`.
+    fn code(&self) -> &str;
+
+    /// Takes a turn with a run of this graph. `cancelled` is cancelled when somebody cancels the run.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the lease stays with the worker until that is given up.
+    async fn turn(&self, claim: Claim, cancelled: CancellationToken, setting: &Setting) -> TurnEnd;
+}
+
+#[async_trait]
+impl<S: State> Serve for Graph<S> {
+    fn code(&self) -> &str {
+        Self::code(self)
+    }
+
+    async fn turn(&self, claim: Claim, cancelled: CancellationToken, setting: &Setting) -> TurnEnd {
+        let turn = Turn {
+            graph: self,
+            lease: claim.lease,
+            setting,
+            lost: setting.lost.child_token(),
+            cancelled,
+            began: Instant::now(),
+        };
+        let whole = async {
+            if claim.is_cancelled {
+                turn.end_cancelled().await
+            } else {
+                turn.run().await
+            }
+        };
+        tokio::select! {
+            biased;
+            () = turn.lost.cancelled() => TurnEnd::Lost,
+            end = whole => end,
+        }
+    }
+}
+
+struct Turn<'a, S: State> {
+    graph: &'a Graph<S>,
+    lease: Lease,
+    setting: &'a Setting,
+    /// Of this turn alone: cancelled also when a write was refused.
+    lost: CancellationToken,
+    cancelled: CancellationToken,
+    began: Instant,
+}
+
+/// What is written about a run beside its steps. Each may be written a second time, when the first
+/// answer was lost.
+enum Note<'a> {
+    Failure(store::failure::NewFailure<'a>),
+    Sleep(Duration),
+    Pause(&'a serde_json::Value),
+    EndCancelled,
+}
+
+/// What follows a step.
+enum Flow {
+    /// The next one.
+    On,
+    /// An answer was lost: see in the database where the run stands.
+    Reload,
+    End(TurnEnd),
+}
+
+impl<S: State> Turn<'_, S> {
+    async fn run(&self) -> TurnEnd {
+        let mut place = match self.restore().await {
+            Ok(Some(place)) => place,
+            Ok(None) => return TurnEnd::Lost,
+            Err(error) => return self.pause(&described(&error, None)).await,
+        };
+        loop {
+            match self.step(&mut place).await {
+                Flow::On => (),
+                Flow::End(end) => return end,
+                Flow::Reload => match self.restore().await {
+                    Ok(Some(again)) => place = again,
+                    Ok(None) => return TurnEnd::Lost,
+                    Err(error) => return self.pause(&described(&error, None)).await,
+                },
+            }
+        }
+    }
+
+    /// Reads where the run stands, however long the database is away while the lease may hold.
+    async fn restore(&self) -> Result<Option<Place<S>>, NodeError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match store::load::stored(&self.setting.pool, self.lease.run).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(stored)) => {
+                    return Place::restore(self.graph.shape(), stored)
+                        .map(Some)
+                        .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error));
+                }
+                Err(error) if store::is_transient(&error) => backoff.wait().await,
+                Err(error) => return Err(NodeError::of(NodeErrorKind::Refused, &error)),
+            }
+        }
+    }
+
+    /// Runs what is left of the step, and commits it when all of it is there.
+    async fn step(&self, place: &mut Place<S>) -> Flow {
+        let mut waiting: VecDeque<usize> = place.due(Instant::now()).collect();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < PARALLEL_MAX
+                && let Some(index) = waiting.pop_front()
+            {
+                if let Err(error) = self.begin(place, index, &mut running) {
+                    let node = place.checkpoint.tasks[index].node.clone();
+                    self.fail(place, index, &node, error).await;
+                }
+            }
+            let joined = tokio::select! {
+                biased;
+                () = self.cancelled.cancelled() => {
+                    let drained = async { while running.join_next().await.is_some() {} };
+                    let _ = tokio::time::timeout(CANCEL_GRACE, drained).await;
+                    running.shutdown().await;
+                    return Flow::End(self.end_cancelled().await);
+                }
+                joined = running.join_next() => joined,
+            };
+            let Some(joined) = joined else { break };
+            // Panics of nodes are caught inside, and nothing here aborts a task.
+            let Ok(Ended {
+                index,
+                result,
+                scene,
+            }) = joined
+            else {
+                break;
+            };
+            let outcome = match result {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    self.fail(place, index, &scene.node, error).await;
+                    continue;
+                }
+            };
+            let committed = if place.lacks_only(index) {
+                self.commit_step(place, index, outcome, &scene).await
+            } else {
+                self.commit_outcome(place, index, outcome, &scene).await
+            };
+            match committed {
+                Committed::Outcome => scene.observe(Happening::Finished),
+                Committed::Step(flow) => return flow,
+                Committed::Again => waiting.push_back(index),
+                Committed::Unknown => return Flow::Reload,
+                Committed::Failed(error) => self.fail(place, index, &scene.node, error).await,
+            }
+        }
+        Flow::End(self.park(place).await)
+    }
+
+    /// Records a failed attempt, and when the next one may begin.
+    async fn fail(&self, place: &mut Place<S>, index: usize, node: &str, error: NodeError) {
+        let task = task_number(index);
+        let failures = place.failures.entry(task).or_default();
+        let again_in = self.graph.retry(node).delay(failures.counted + 1, &error);
+        tracing::warn!(
+            run.id = %self.lease.run, node.name = node, task.attempt = failures.counted + 1, %error,
+            retry_ms = again_in.map(|wait| wait.as_millis()), "node failed"
+        );
+        *failures = Failures {
+            number: failures.number + 1,
+            counted: failures.counted + 1,
+            due: again_in.map(|wait| Instant::now() + wait),
+            error: Some(error.clone()),
+        };
+        let failure = store::failure::NewFailure {
+            seq: place.seq + 1,
+            task,
+            number: failures.number,
+            error: &error,
+            again_in,
+        };
+        self.write(&Note::Failure(failure)).await;
+        self.observe(node, task, Happening::Failed { error, again_in });
+    }
+
+    /// Gives the run back until its next attempt is due, or until somebody resumes it.
+    async fn park(&self, place: &Place<S>) -> TurnEnd {
+        match place.next_attempt() {
+            Ok(due) => {
+                let wait = due.saturating_duration_since(Instant::now());
+                self.write(&Note::Sleep(wait)).await;
+                TurnEnd::Asleep
+            }
+            Err((index, failures)) => {
+                let unknown =
+                    NodeError::permanent("the step has nothing to do and cannot be taken");
+                let error = failures.error.as_ref().unwrap_or(&unknown);
+                let node = place
+                    .checkpoint
+                    .tasks
+                    .get(index)
+                    .map(|task| task.node.as_str());
+                let mut why = described(error, node);
+                why["attempt"] = json!(failures.counted);
+                self.pause(&why).await
+            }
+        }
+    }
+
+    /// Pauses the run because its step cannot be taken: the code must be mended.
+    async fn refuse(
+        &self,
+        place: &mut Place<S>,
+        index: usize,
+        node: &str,
+        mut error: NodeError,
+    ) -> TurnEnd {
+        error.kind = NodeErrorKind::Refused;
+        let why = described(&error, Some(node));
+        self.fail(place, index, node, error).await;
+        self.pause(&why).await
+    }
+
+    async fn pause(&self, why: &serde_json::Value) -> TurnEnd {
+        self.write(&Note::Pause(why)).await;
+        tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
+        TurnEnd::Paused
+    }
+
+    async fn end_cancelled(&self) -> TurnEnd {
+        self.write(&Note::EndCancelled).await;
+        TurnEnd::Cancelled
+    }
+
+    /// Writes under the lease, again while the database is away. Does not return when the lease is
+    /// lost.
+    async fn write(&self, note: &Note<'_>) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.try_write(note).await {
+                Ok(true) => return,
+                Ok(false) => {
+                    self.lost.cancel();
+                    return std::future::pending().await;
+                }
+                Err(error) if store::is_transient(&error) => {
+                    tracing::warn!(run.id = %self.lease.run, %error, "could not write yet");
+                }
+                Err(error) => {
+                    tracing::error!(run.id = %self.lease.run, %error, "the database refuses to give the run back");
+                }
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn try_write(&self, note: &Note<'_>) -> Result<bool, sqlx::Error> {
+        let mut transaction = store::begin(&self.setting.pool).await?;
+        let conn = &mut *transaction;
+        if !store::lease::hold(conn, self.lease).await? {
+            return Ok(false);
+        }
+        match note {
+            Note::Failure(failure) => store::failure::record(conn, self.lease, failure).await?,
+            Note::Sleep(wait) => drop(store::lease::sleep(conn, self.lease, *wait).await?),
+            Note::Pause(why) => drop(store::lease::pause(conn, self.lease, why).await?),
+            Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    fn observe(&self, node: &str, task: i32, what: Happening) {
+        if let Some(observer) = &self.setting.observer {
+            // Nobody listening is no failure.
+            let _ = observer.send(Observed {
+                run: self.lease.run,
+                node: node.to_owned(),
+                task,
+                what,
+            });
+        }
+    }
+
+    /// Whether other runs are to have this one's place.
+    fn is_over(&self) -> bool {
+        self.setting.stop.is_cancelled()
+            || (self.setting.is_crowded.load(Ordering::Relaxed)
+                && self.began.elapsed() >= self.setting.slice)
+    }
+}
+
+/// A task's place in its step, as stored.
+fn task_number(index: usize) -> i32 {
+    i32::try_from(index).expect("a step has fewer tasks than that: its row would not fit")
+}
+
+/// Why a run is paused, as stored.
+fn described(error: &NodeError, node: Option<&str>) -> serde_json::Value {
+    let mut why = serde_json::to_value(error).expect("texts and numbers are always JSON");
+    if let Some(node) = node {
+        why["node"] = json!(node);
+    }
+    why
+}

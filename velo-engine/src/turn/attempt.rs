@@ -1,0 +1,87 @@
+//! One attempt of one task.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use super::place::Place;
+use super::{Turn, task_number};
+use crate::context::{Memos, Scene};
+use crate::error::{NodeError, NodeErrorKind, NodeResult};
+use crate::observed::Happening;
+use crate::state::State;
+
+/// An attempt that came to its end.
+pub(super) struct Ended<S: State> {
+    pub(super) index: usize,
+    pub(super) result: NodeResult<S>,
+    pub(super) scene: Arc<Scene>,
+}
+
+impl<S: State> Turn<'_, S> {
+    pub(super) fn begin(
+        &self,
+        place: &mut Place<S>,
+        index: usize,
+        running: &mut JoinSet<Ended<S>>,
+    ) -> Result<(), NodeError> {
+        let task = &place.checkpoint.tasks[index];
+        let number = task_number(index);
+        let work = self.graph.work(&task.node).ok_or_else(|| {
+            let message = format!(
+                "the graph {} has no node `{}`: was it renamed while the run was under way?",
+                self.graph.code(),
+                task.node
+            );
+            NodeError::new(NodeErrorKind::Refused, message)
+        })?;
+        let attempt = place
+            .failures
+            .get(&number)
+            .map_or(1, |failures| failures.counted + 1);
+        let memos = Memos {
+            kept: place.memos.get(&number).cloned().unwrap_or_default(),
+            ..Memos::default()
+        };
+        let scene = Arc::new(Scene {
+            pool: self.setting.pool.clone(),
+            lease: self.lease,
+            seq: place.seq + 1,
+            task: number,
+            node: task.node.clone(),
+            attempt,
+            cancelled: self.cancelled.clone(),
+            lost: self.lost.clone(),
+            resources: Arc::clone(&self.setting.resources),
+            observer: self.setting.observer.clone(),
+            memos: Mutex::new(memos),
+            transaction: tokio::sync::Mutex::default(),
+            emitted: Mutex::default(),
+        });
+        let node = work.begin(
+            Arc::clone(&scene),
+            Arc::clone(&place.checkpoint),
+            task.input.as_ref(),
+        );
+        let span = tracing::info_span!(
+            "node", run.id = %self.lease.run, node.name = %task.node, task.attempt = attempt
+        );
+        scene.observe(Happening::Started { attempt });
+        running.spawn(
+            async move {
+                let caught = AssertUnwindSafe(node).catch_unwind().await;
+                let result = caught.unwrap_or_else(|panic| Err(NodeError::panic(&*panic)));
+                Ended {
+                    index,
+                    result,
+                    scene,
+                }
+            }
+            .instrument(span),
+        );
+        Ok(())
+    }
+}

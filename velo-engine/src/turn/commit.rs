@@ -1,0 +1,312 @@
+//! Committing what the attempts of a step left.
+
+use std::sync::Arc;
+
+use sqlx::{Postgres, Transaction};
+
+use super::place::Place;
+use super::{Flow, Turn, TurnEnd, task_number};
+use crate::context::{Emitted, Scene};
+use crate::error::{NodeError, NodeErrorKind};
+use crate::events;
+use crate::failpoint;
+use crate::lease::{StepRow, Then, Verdict};
+use crate::next::{Next, Route, Target};
+use crate::observed::Happening;
+use crate::state::{CodecError, State};
+use crate::store::{self, Backoff};
+use crate::stored::{Control, decode_outcome, encode_delta, encode_outcome};
+
+/// A snapshot is not worth its place before this much was written since the last one.
+const SNAPSHOT_MIN_BYTES: usize = 16 * 1024;
+
+/// What became of an attempt that succeeded.
+pub(super) enum Committed {
+    /// Its outcome is kept until its siblings have finished.
+    Outcome,
+    /// It was the last one: the step is committed.
+    Step(Flow),
+    /// The connection was lost with all that the node had written: it must run again.
+    Again,
+    /// The connection was lost, and with it the answer.
+    Unknown,
+    /// It cannot be committed.
+    Failed(NodeError),
+}
+
+impl From<NodeError> for Committed {
+    fn from(error: NodeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What a node did with its own transaction.
+struct Left {
+    transaction: Option<Transaction<'static, Postgres>>,
+    emitted: Vec<Emitted>,
+}
+
+impl Left {
+    fn by(scene: &Scene) -> Result<Self, NodeError> {
+        let mut slot = scene.transaction.try_lock().map_err(|_| {
+            let message =
+                "the node returned while something it had spawned was using its transaction";
+            NodeError::new(NodeErrorKind::Refused, message)
+        })?;
+        Ok(Self {
+            transaction: slot.take(),
+            emitted: scene.take_emitted(),
+        })
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.transaction.is_none() && self.emitted.is_empty()
+    }
+}
+
+impl<S: State> Turn<'_, S> {
+    /// Takes the step whose last outcome this is, and commits it.
+    pub(super) async fn commit_step(
+        &self,
+        place: &mut Place<S>,
+        index: usize,
+        outcome: Next<S>,
+        scene: &Scene,
+    ) -> Committed {
+        let left = match Left::by(scene) {
+            Ok(left) => left,
+            Err(error) => return error.into(),
+        };
+        let mut outcomes = place.outcomes.clone();
+        outcomes.insert(task_number(index), outcome);
+        let outcomes: Vec<Next<S>> = outcomes.into_values().collect();
+        let row = match self.take(place, outcomes) {
+            Ok(row) => row,
+            Err(error) => return self.refused(place, index, scene, error).await,
+        };
+        let then = row.then;
+        let sizes = (row.delta.len(), row.snapshot.as_ref().map(Vec::len));
+        failpoint::hit("step.before");
+        let verdict = if left.is_nothing() {
+            match self.setting.commit.commit(row).await {
+                Ok(verdict) => verdict,
+                Err(error) => {
+                    let error = NodeError::of(NodeErrorKind::Refused, &error);
+                    return self.refused(place, index, scene, error).await;
+                }
+            }
+        } else {
+            match self.commit_with(left, &row).await {
+                Ok(verdict) => verdict,
+                Err(other) => return other,
+            }
+        };
+        failpoint::hit("step.after");
+        if verdict == Verdict::Lost {
+            return scene.lose().await;
+        }
+        place.stepped(sizes.0, sizes.1);
+        scene.observe(Happening::Finished);
+        Committed::Step(match then {
+            Then::Finish => Flow::End(TurnEnd::Finished),
+            Then::Yield => Flow::End(TurnEnd::Yielded),
+            Then::Keep => Flow::On,
+        })
+    }
+
+    async fn refused(
+        &self,
+        place: &mut Place<S>,
+        index: usize,
+        scene: &Scene,
+        error: NodeError,
+    ) -> Committed {
+        let end = self.refuse(place, index, &scene.node, error).await;
+        Committed::Step(Flow::End(end))
+    }
+
+    /// Takes the step in memory. What is in memory is not used again unless the row is committed.
+    fn take(&self, place: &mut Place<S>, outcomes: Vec<Next<S>>) -> Result<StepRow, NodeError> {
+        let refused = |error: &(dyn std::error::Error + 'static)| {
+            NodeError::of(NodeErrorKind::Refused, error)
+        };
+        let delta = encode_delta(&outcomes).map_err(|error| refused(&error))?;
+        let checkpoint = Arc::make_mut(&mut place.checkpoint);
+        checkpoint
+            .take_step(self.graph.shape(), outcomes)
+            .map_err(|error| refused(&error))?;
+        let written = place.delta_bytes + delta.len();
+        let snapshot = (written >= place.snapshot_bytes.max(SNAPSHOT_MIN_BYTES))
+            .then(|| serde_json::to_vec(&checkpoint.state))
+            .transpose()
+            .map_err(|source| {
+                let field = "*".to_owned();
+                refused(&CodecError::Encode { field, source })
+            })?;
+        Ok(StepRow {
+            lease: self.lease,
+            seq: place.seq + 1,
+            delta,
+            control: Control::encode(checkpoint).map_err(|error| refused(&error))?,
+            snapshot,
+            then: if checkpoint.tasks.is_empty() {
+                Then::Finish
+            } else if self.is_over() {
+                Then::Yield
+            } else {
+                Then::Keep
+            },
+        })
+    }
+
+    /// Commits the step in the node's transaction, with what the node wrote and emitted.
+    async fn commit_with(&self, left: Left, row: &StepRow) -> Result<Verdict, Committed> {
+        let mut transaction = self.open(left).await?;
+        let verdicts = store::commit::steps(
+            &mut *transaction,
+            self.lease.worker,
+            std::slice::from_ref(row),
+        );
+        let verdict = match verdicts.await.map_err(|error| broken(&error))?.first() {
+            Some(Verdict::Added) => Verdict::Added,
+            // By an attempt whose answer was lost. What this one wrote must not be there twice.
+            Some(Verdict::Repeated) => return Err(Committed::Unknown),
+            Some(Verdict::Lost) | None => return Ok(Verdict::Lost),
+        };
+        failpoint::hit("step.inside");
+        transaction.commit().await.map_err(|error| broken(&error))?;
+        Ok(verdict)
+    }
+
+    /// The node's transaction, or a new one, with its events.
+    async fn open(&self, left: Left) -> Result<Transaction<'static, Postgres>, Committed> {
+        let opened = async {
+            let mut transaction = match left.transaction {
+                Some(transaction) => transaction,
+                None => store::begin(&self.setting.pool).await?,
+            };
+            let stream = events::run_stream(self.lease.run);
+            for event in &left.emitted {
+                let run = Some(self.lease.run);
+                events::append_for(&mut transaction, &stream, &event.kind, &event.body, run)
+                    .await?;
+            }
+            Ok(transaction)
+        };
+        opened.await.map_err(|error: sqlx::Error| broken(&error))
+    }
+
+    /// Keeps the outcome of a task whose siblings are still at work.
+    pub(super) async fn commit_outcome(
+        &self,
+        place: &mut Place<S>,
+        index: usize,
+        outcome: Next<S>,
+        scene: &Scene,
+    ) -> Committed {
+        if let Some(error) = unsendable(&outcome) {
+            return error.into();
+        }
+        let (left, bytes) = match (Left::by(scene), encode_outcome(&outcome)) {
+            (Ok(left), Ok(bytes)) => (left, bytes),
+            (Err(error), _) => return error.into(),
+            (_, Err(error)) => return NodeError::of(NodeErrorKind::Refused, &error).into(),
+        };
+        let (seq, task) = (place.seq + 1, task_number(index));
+        let mut left = Some(left);
+        let mut backoff = Backoff::default();
+        loop {
+            // What the node wrote itself was in the first transaction; without that, a second may do.
+            let was_untouched = left.as_ref().is_none_or(Left::is_nothing);
+            let given = left.take().unwrap_or(Left {
+                transaction: None,
+                emitted: Vec::new(),
+            });
+            match self.add_outcome(given, seq, task, &bytes).await {
+                Ok(Some(true)) => {
+                    place.outcomes.insert(task, outcome);
+                    return Committed::Outcome;
+                }
+                Ok(Some(false)) => return self.adopt_outcome(place, seq, task).await,
+                Ok(None) => return scene.lose().await,
+                Err(Committed::Unknown) if was_untouched => backoff.wait().await,
+                Err(Committed::Unknown) => {
+                    return match self.adopt_outcome(place, seq, task).await {
+                        Committed::Failed(_) => Committed::Again,
+                        adopted => adopted,
+                    };
+                }
+                Err(other) => return other,
+            }
+        }
+    }
+
+    /// Adds the outcome and commits; `Some(false)` when there is one already, `None` when the lease
+    /// is gone.
+    async fn add_outcome(
+        &self,
+        left: Left,
+        seq: i32,
+        task: i32,
+        bytes: &[u8],
+    ) -> Result<Option<bool>, Committed> {
+        let mut transaction = self.open(left).await?;
+        let lease = self.lease;
+        if !store::lease::hold(&mut transaction, lease)
+            .await
+            .map_err(|error| broken(&error))?
+        {
+            return Ok(None);
+        }
+        let added = store::outcome::add(&mut *transaction, lease, seq, task, bytes);
+        if !added.await.map_err(|error| broken(&error))? {
+            return Ok(Some(false));
+        }
+        transaction.commit().await.map_err(|error| broken(&error))?;
+        Ok(Some(true))
+    }
+
+    /// Takes over the outcome that is stored, by an attempt whose answer was lost.
+    async fn adopt_outcome(&self, place: &mut Place<S>, seq: i32, task: i32) -> Committed {
+        let mut backoff = Backoff::default();
+        loop {
+            match store::outcome::get(&self.setting.pool, self.lease.run, seq, task).await {
+                Ok(Some(bytes)) => {
+                    return match decode_outcome(self.graph.shape(), &bytes) {
+                        Ok(outcome) => {
+                            place.outcomes.insert(task, outcome);
+                            Committed::Outcome
+                        }
+                        Err(error) => NodeError::of(NodeErrorKind::Refused, &error).into(),
+                    };
+                }
+                Ok(None) => return NodeError::transient("the outcome is not there").into(),
+                Err(error) if store::is_transient(&error) => backoff.wait().await,
+                Err(error) => return NodeError::of(NodeErrorKind::Transient, &error).into(),
+            }
+        }
+    }
+}
+
+/// What an error inside a node's transaction means.
+fn broken(error: &sqlx::Error) -> Committed {
+    if store::is_connection_lost(error) {
+        Committed::Unknown
+    } else {
+        NodeError::of(NodeErrorKind::Transient, error).into()
+    }
+}
+
+/// The payload of a send that has no JSON form.
+fn unsendable<S: State>(outcome: &Next<S>) -> Option<NodeError> {
+    let Route::To(targets) = &outcome.route else {
+        return None;
+    };
+    targets.iter().find_map(|target| match target {
+        Target::Send(to, Err(reason)) => Some(NodeError::new(
+            NodeErrorKind::Refused,
+            format!("the payload that is sent to `{to}` cannot be stored: {reason}"),
+        )),
+        _ => None,
+    })
+}

@@ -1,0 +1,161 @@
+//! Where a run stands, while a worker has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::task_number;
+use crate::error::NodeError;
+use crate::executor::Checkpoint;
+use crate::next::Next;
+use crate::shape::Shape;
+use crate::state::{CodecError, State};
+use crate::store::load::Stored;
+use crate::stored::{Control, ReplayError, apply_delta, decode_outcome};
+
+/// The newest committed step, and what is there of the next one.
+#[derive(Debug)]
+pub(super) struct Place<S: State> {
+    pub(super) checkpoint: Arc<Checkpoint<S>>,
+    /// Number of the newest committed step.
+    pub(super) seq: i32,
+    /// Size of the newest snapshot, and of all that was written since.
+    pub(super) snapshot_bytes: usize,
+    pub(super) delta_bytes: usize,
+    pub(super) memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>>,
+    pub(super) outcomes: BTreeMap<i32, Next<S>>,
+    pub(super) failures: BTreeMap<i32, Failures>,
+}
+
+/// The failed attempts of one task.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    /// All of them.
+    pub(super) number: i32,
+    /// Those that the retry policy counts.
+    pub(super) counted: u32,
+    /// When the next attempt may begin; `None` when there is none.
+    pub(super) due: Option<Instant>,
+    /// Why the last one failed.
+    pub(super) error: Option<NodeError>,
+}
+
+impl<S: State> Place<S> {
+    pub(super) fn restore(shape: &Shape<S>, stored: Stored) -> Result<Self, ReplayError> {
+        let checkpoint = checkpoint(&stored)?;
+        let mut memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
+        for memo in stored.memos {
+            memos
+                .entry(memo.task)
+                .or_default()
+                .insert(memo.name, memo.value);
+        }
+        let mut outcomes = BTreeMap::new();
+        for row in stored.outcomes {
+            outcomes.insert(row.task, decode_outcome(shape, &row.outcome)?);
+        }
+        let now = Instant::now();
+        let mut failures = BTreeMap::new();
+        for row in stored.failures {
+            let due = row.due_in.map(|seconds| {
+                now + Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()
+            });
+            let found = Failures {
+                number: row.number,
+                counted: u32::try_from(row.counted).unwrap_or(0),
+                due,
+                error: Some(row.error()),
+            };
+            failures.insert(row.task, found);
+        }
+        let snapshot = stored.steps.first().and_then(|step| step.snapshot.as_ref());
+        Ok(Self {
+            seq: stored.steps.last().map_or(0, |step| step.seq),
+            snapshot_bytes: snapshot.map_or(0, Vec::len),
+            delta_bytes: stored
+                .steps
+                .iter()
+                .skip(1)
+                .map(|step| step.delta.len())
+                .sum(),
+            checkpoint: Arc::new(checkpoint),
+            memos,
+            outcomes,
+            failures,
+        })
+    }
+
+    /// The tasks that are to run now, by their place in the step.
+    pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = usize> {
+        let is_due = move |failures: &Failures| failures.due.is_some_and(|due| due <= now);
+        (0..self.checkpoint.tasks.len()).filter(move |index| {
+            let task = task_number(*index);
+            !self.outcomes.contains_key(&task) && self.failures.get(&task).is_none_or(is_due)
+        })
+    }
+
+    /// When the next attempt of any unfinished task is due; the task that has no further attempt, if
+    /// there is one.
+    pub(super) fn next_attempt(&self) -> Result<Instant, (usize, Failures)> {
+        let mut soonest: Option<Instant> = None;
+        for index in 0..self.checkpoint.tasks.len() {
+            let task = task_number(index);
+            if self.outcomes.contains_key(&task) {
+                continue;
+            }
+            let failures = self.failures.get(&task).cloned().unwrap_or_default();
+            let Some(due) = failures.due else {
+                return Err((index, failures));
+            };
+            soonest = Some(soonest.map_or(due, |soonest| soonest.min(due)));
+        }
+        soonest.ok_or_else(|| (0, Failures::default()))
+    }
+
+    /// Whether all tasks but this one have finished.
+    pub(super) fn lacks_only(&self, index: usize) -> bool {
+        let has_own = self.outcomes.contains_key(&task_number(index));
+        self.outcomes.len() + usize::from(!has_own) == self.checkpoint.tasks.len()
+    }
+
+    /// The step was committed: nothing is there yet of the next one.
+    pub(super) fn stepped(&mut self, delta_bytes: usize, snapshot_bytes: Option<usize>) {
+        self.seq += 1;
+        self.delta_bytes += delta_bytes;
+        if let Some(bytes) = snapshot_bytes {
+            self.snapshot_bytes = bytes;
+            self.delta_bytes = 0;
+        }
+        self.memos.clear();
+        self.outcomes.clear();
+        self.failures.clear();
+    }
+}
+
+/// The checkpoint after the newest stored step.
+pub(crate) fn checkpoint<S: State>(stored: &Stored) -> Result<Checkpoint<S>, ReplayError> {
+    checkpoint_of(&stored.steps)
+}
+
+/// The checkpoint after the last of these steps, the first of which has a snapshot.
+pub(crate) fn checkpoint_of<S: State>(
+    steps: &[crate::store::load::StoredStep],
+) -> Result<Checkpoint<S>, ReplayError> {
+    let mut steps = steps.iter();
+    let first = steps.next().expect("a run has at least its first step");
+    let snapshot = first.snapshot.as_deref().unwrap_or_default();
+    let mut state: S = serde_json::from_slice(snapshot).map_err(|source| CodecError::Decode {
+        field: "*".to_owned(),
+        source,
+    })?;
+    let mut last = first;
+    for step in steps {
+        apply_delta(&mut state, &step.delta)?;
+        last = step;
+    }
+    let control = Control::decode(last.control.as_deref().unwrap_or_default())?;
+    let step = u64::try_from(last.seq).unwrap_or(0);
+    Ok(control.into_checkpoint(step, state))
+}

@@ -1,0 +1,93 @@
+//! What any worker does for all: waking runs whose time has come, and taking over from the dead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use velo_engine::{QUEUE_CHANNEL, lease};
+
+use crate::host;
+
+/// Longest time between two looks at the timers.
+const TIMERS: Duration = Duration::from_secs(1);
+/// Shortest one.
+const TIMERS_MIN: Duration = Duration::from_millis(5);
+/// Before listening is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// Wakes runs and hands on those of dead workers, until dropped.
+pub(crate) async fn tend(pool: PgPool, take_over_every: Duration, changed: Arc<Changes>) {
+    let mut take_over_at = Instant::now();
+    loop {
+        if take_over_at <= Instant::now() {
+            take_over_at = Instant::now() + take_over_every;
+            match lease::take_over(&pool).await {
+                Ok(0) => (),
+                Ok(_) => changed.ready.notify_one(),
+                Err(error) => tracing::warn!(%error, "could not look for dead workers"),
+            }
+        }
+        let next = match lease::wake(&pool).await {
+            Ok(next) => next.unwrap_or(TIMERS),
+            Err(error) => {
+                tracing::warn!(%error, "could not look at the timers");
+                TIMERS
+            }
+        };
+        changed.ready.notify_one();
+        tokio::select! {
+            () = changed.timers.notified() => (),
+            () = tokio::time::sleep(next.clamp(TIMERS_MIN, TIMERS)) => (),
+        }
+    }
+}
+
+/// What wakes the claiming loop and the caretaker.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Something may be ready.
+    pub(crate) ready: Notify,
+    /// A run has gone to sleep.
+    pub(crate) timers: Notify,
+}
+
+/// Hands on the runs of workers on this host whose processes are gone: their leases need not be
+/// waited for.
+pub(crate) async fn bury_the_dead(pool: &PgPool, host: &str) -> Result<(), sqlx::Error> {
+    for neighbour in lease::neighbours(pool, host).await? {
+        if host::is_dead(neighbour.pid) {
+            let runs = lease::bury(pool, neighbour).await?;
+            tracing::info!(
+                worker.id = neighbour.id,
+                runs,
+                "took over from a dead process of this host"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Passes hints from other processes on, until dropped. Without them the worker still looks by itself.
+pub(crate) async fn listen(pool: PgPool, changed: Arc<Changes>) {
+    let options = pool.connect_options();
+    loop {
+        let heard = async {
+            let own = PgPoolOptions::new()
+                .max_connections(1)
+                .connect_with((*options).clone())
+                .await?;
+            let mut listener = PgListener::connect_with(&own).await?;
+            listener.listen(QUEUE_CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                changed.ready.notify_one();
+            }
+        };
+        let Err::<std::convert::Infallible, sqlx::Error>(error) = heard.await;
+        tracing::debug!(%error, "not listening, only looking");
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! Commits the steps of all turns: what comes while one commit is under way goes together into the
+//! next. Nothing waits for company.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use velo_engine::lease::{StepRow, Verdict, commit_steps};
+use velo_engine::{Commit, is_transient};
+
+/// Commits under way at once: one is in the server while the next is being sent.
+const FLUSHERS: usize = 2;
+/// Most steps in one commit.
+const BATCH_ROWS: usize = 256;
+/// Most bytes in one commit, unless a single step has more.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Waits between two tries while the database is away.
+const RETRY: Duration = Duration::from_millis(100);
+
+type Answer = oneshot::Sender<Result<Verdict, sqlx::Error>>;
+
+#[derive(Debug)]
+pub(crate) struct Committer {
+    queue: mpsc::Sender<(StepRow, Answer)>,
+}
+
+impl Committer {
+    /// Starts the flushers. They end when the committer is dropped, or when `lost` is cancelled.
+    pub(crate) fn start(pool: &PgPool, worker: i32, lost: &CancellationToken) -> Self {
+        let (queue, waiting) = mpsc::channel(BATCH_ROWS);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..FLUSHERS {
+            let flusher = Flusher {
+                pool: pool.clone(),
+                worker,
+                waiting: Arc::clone(&waiting),
+            };
+            tokio::spawn(lost.clone().run_until_cancelled_owned(flusher.run()));
+        }
+        Self { queue }
+    }
+}
+
+#[async_trait]
+impl Commit for Committer {
+    async fn commit(&self, row: StepRow) -> Result<Verdict, sqlx::Error> {
+        let (answer, verdict) = oneshot::channel();
+        // Both fail only when the flushers have ended with the lease.
+        if self.queue.send((row, answer)).await.is_err() {
+            return Ok(Verdict::Lost);
+        }
+        verdict.await.unwrap_or(Ok(Verdict::Lost))
+    }
+}
+
+struct Flusher {
+    pool: PgPool,
+    worker: i32,
+    waiting: Arc<Mutex<mpsc::Receiver<(StepRow, Answer)>>>,
+}
+
+impl Flusher {
+    async fn run(self) {
+        let mut taken = Vec::new();
+        while self
+            .waiting
+            .lock()
+            .await
+            .recv_many(&mut taken, BATCH_ROWS)
+            .await
+            > 0
+        {
+            let mut rest = std::mem::take(&mut taken).into_iter().peekable();
+            while rest.peek().is_some() {
+                let (mut rows, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
+                while let Some((row, answer)) =
+                    rest.next_if(|(row, _)| rows.is_empty() || bytes + weight(row) <= BATCH_BYTES)
+                {
+                    bytes += weight(&row);
+                    rows.push(row);
+                    answers.push(answer);
+                }
+                self.flush(rows, answers).await;
+            }
+        }
+    }
+
+    /// Commits a batch. One that the database refuses is taken apart, so that a single bad step does
+    /// not hold up the others.
+    async fn flush(&self, rows: Vec<StepRow>, answers: Vec<Answer>) {
+        let verdicts = match self.commit(&rows).await {
+            Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
+            Err(error) if rows.len() == 1 => vec![Err(error)],
+            Err(_) => {
+                let mut verdicts = Vec::new();
+                for row in &rows {
+                    let alone = self.commit(std::slice::from_ref(row)).await;
+                    verdicts.push(alone.map(|verdicts| verdicts[0]));
+                }
+                verdicts
+            }
+        };
+        for (answer, verdict) in answers.into_iter().zip(verdicts) {
+            // A turn that no longer waits has lost its lease.
+            let _ = answer.send(verdict);
+        }
+    }
+
+    /// Commits, again while the database is away; the worker's lease bounds how long that is.
+    async fn commit(&self, rows: &[StepRow]) -> Result<Vec<Verdict>, sqlx::Error> {
+        loop {
+            match commit_steps(&self.pool, self.worker, rows).await {
+                Err(error) if is_transient(&error) => {
+                    tracing::warn!(worker.id = self.worker, %error, "could not commit yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+}
+
+fn weight(row: &StepRow) -> usize {
+    row.delta.len() + row.control.len() + row.snapshot.as_ref().map_or(0, Vec::len)
+}

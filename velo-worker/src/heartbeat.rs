@@ -1,0 +1,116 @@
+//! The sign of life of a worker, on a thread and a connection of its own: a node that blocks its
+//! thread, or holds all connections of the pool, loses no lease.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
+use velo_engine::lease::Incarnation;
+
+use crate::live::Live;
+
+/// Heartbeats in the life time of a lease.
+const BEATS: u32 = 4;
+/// Part of the lease's life after which the worker, by its own clock, no longer trusts in it.
+const TRUST: f64 = 0.9;
+
+/// Begins to beat. The thread ends when `stop` is cancelled, or when the lease is lost: then it
+/// cancels `lost`.
+pub(crate) fn start(
+    incarnation: Incarnation,
+    options: Arc<PgConnectOptions>,
+    live: Arc<Live>,
+    lost: CancellationToken,
+    stop: CancellationToken,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::Builder::new()
+        .name("velo-heartbeat".to_owned())
+        .spawn(move || runtime.block_on(beat(incarnation, &options, &live, &lost, &stop)))
+}
+
+async fn beat(
+    incarnation: Incarnation,
+    options: &PgConnectOptions,
+    live: &Live,
+    lost: &CancellationToken,
+    stop: &CancellationToken,
+) {
+    let (interval, trust) = (incarnation.ttl() / BEATS, incarnation.ttl().mul_f64(TRUST));
+    let mut connection = None;
+    let mut last = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let beat =
+            tokio::time::timeout(interval, once(incarnation, options, live, &mut connection));
+        match beat.await {
+            Ok(Ok(true)) => last = asked,
+            Ok(Ok(false)) => {
+                tracing::error!(
+                    worker.id = incarnation.id(),
+                    "the worker was given up by others"
+                );
+                return lost.cancel();
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(worker.id = incarnation.id(), %error, "heartbeat failed");
+                connection = None;
+            }
+            Err(_) => {
+                tracing::warn!(
+                    worker.id = incarnation.id(),
+                    "heartbeat was not answered in time"
+                );
+                connection = None;
+            }
+        }
+        let trusted = trust.saturating_sub(last.elapsed());
+        if trusted.is_zero() {
+            tracing::error!(
+                worker.id = incarnation.id(),
+                "the lease ended without a heartbeat"
+            );
+            return lost.cancel();
+        }
+        // A missed beat is made up for soon.
+        let pause = if connection.is_some() {
+            interval
+        } else {
+            interval / 8
+        };
+        let pause = pause
+            .saturating_sub(asked.elapsed())
+            .max(Duration::from_millis(10));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause.min(trusted)) => (),
+        }
+    }
+}
+
+async fn once(
+    incarnation: Incarnation,
+    options: &PgConnectOptions,
+    live: &Live,
+    connection: &mut Option<PgConnection>,
+) -> Result<bool, sqlx::Error> {
+    let open = match connection {
+        Some(open) => open,
+        None => {
+            let opened = PgConnection::connect_with(options).await?;
+            connection.insert(opened)
+        }
+    };
+    let is_held = incarnation.heartbeat(open).await?;
+    if is_held && !live.is_empty() {
+        for run in incarnation.cancelled(open).await? {
+            live.cancel(run);
+        }
+    }
+    Ok(is_held)
+}

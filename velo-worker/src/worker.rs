@@ -1,0 +1,377 @@
+//! A worker: claims runs, takes turns with them, stops in order.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
+use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd};
+
+use crate::caretaker::{self, Changes};
+use crate::committer::Committer;
+use crate::live::Live;
+use crate::{heartbeat, host};
+
+/// How long a worker's leases outlive its last heartbeat.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(12);
+/// Most runs that are claimed at once.
+const CLAIM_MAX: usize = 256;
+/// Longest time between two looks into the queue.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Makes a worker; see [`Worker::builder`].
+pub struct WorkerBuilder {
+    engine: Engine,
+    name: String,
+    graphs: Vec<Arc<dyn Serve>>,
+    resources: Resources,
+    concurrency: usize,
+    lease: Duration,
+    slice: Duration,
+    grace: Duration,
+    observer: Option<broadcast::Sender<Observed>>,
+}
+
+/// A worker of this process.
+#[derive(Debug)]
+pub struct Worker;
+
+impl Worker {
+    /// Begins a worker on `engine`.
+    #[must_use]
+    pub fn builder(engine: Engine) -> WorkerBuilder {
+        WorkerBuilder {
+            engine,
+            name: format!("process {}", std::process::id()),
+            graphs: Vec::new(),
+            resources: Resources::default(),
+            concurrency: 64,
+            lease: DEFAULT_LEASE,
+            slice: Duration::from_secs(1),
+            grace: Duration::from_secs(30),
+            observer: None,
+        }
+    }
+}
+
+/// How a worker stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Runs whose nodes did not end in time. Their steps will be taken again, by other workers.
+    pub cut_off: Vec<RunId>,
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The database refused.
+    #[error("could not register the worker: is the database reachable and migrated?")]
+    Register(#[source] sqlx::Error),
+    /// The thread of the heartbeat could not be started.
+    #[error("could not start the heartbeat")]
+    Heartbeat(#[source] std::io::Error),
+    /// There is nothing to run.
+    #[error("the worker has no graph: give it one with .serve(graph)")]
+    NoGraph,
+}
+
+impl WorkerBuilder {
+    /// Has the worker run this graph, in this version.
+    #[must_use]
+    pub fn serve(mut self, graph: impl Serve) -> Self {
+        self.graphs.push(Arc::new(graph));
+        self
+    }
+
+    /// What operators see as the worker's name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Gives nodes a value that they find with [`Context::resource`](velo_engine::Context::resource).
+    #[must_use]
+    pub fn resource<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.resources.insert(value);
+        self
+    }
+
+    /// Runs at most this many runs at once, and at least one.
+    #[must_use]
+    pub fn concurrency(mut self, runs: usize) -> Self {
+        self.concurrency = runs.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Lets leases outlive the last heartbeat by this long, instead of [`DEFAULT_LEASE`]; at least
+    /// 200 ms. Short leases find dead workers sooner, and lose live ones to shorter hiccups.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_millis(200));
+        self
+    }
+
+    /// Lets nodes finish for this long when the worker is to stop.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Tells `observer` what happens in this process.
+    #[must_use]
+    pub fn observe(mut self, observer: broadcast::Sender<Observed>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Runs until `shutdown` resolves. Then no more is claimed, runs are given back after the step they
+    /// are at, and nodes that do not end within the grace are dropped.
+    ///
+    /// A worker that loses its leases, since it was frozen or cut off from the database, drops what it
+    /// was doing and begins again.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when it cannot start.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the runs it has are handed on when its leases end.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Stopped, WorkerError> {
+        if self.graphs.is_empty() {
+            return Err(WorkerError::NoGraph);
+        }
+        let stop = CancellationToken::new();
+        let resources = Arc::new(self.resources);
+        let whole = async {
+            loop {
+                let shift = Shift {
+                    engine: &self.engine,
+                    name: &self.name,
+                    graphs: &self.graphs,
+                    resources: &resources,
+                    concurrency: self.concurrency,
+                    lease: self.lease,
+                    slice: self.slice,
+                    grace: self.grace,
+                    observer: &self.observer,
+                    stop: &stop,
+                };
+                let stopped = shift.run().await?;
+                if stop.is_cancelled() {
+                    return Ok(stopped);
+                }
+            }
+        };
+        tokio::pin!(whole, shutdown);
+        tokio::select! {
+            ended = &mut whole => return ended,
+            () = shutdown => stop.cancel(),
+        }
+        whole.await
+    }
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("name", &self.name)
+            .field("graphs", &self.graphs)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_given_up(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some(GIVEN_UP))
+}
+
+/// A worker's life between registering and stopping, or losing its leases.
+struct Shift<'a> {
+    engine: &'a Engine,
+    name: &'a str,
+    graphs: &'a [Arc<dyn Serve>],
+    resources: &'a Arc<Resources>,
+    concurrency: usize,
+    lease: Duration,
+    slice: Duration,
+    grace: Duration,
+    observer: &'a Option<broadcast::Sender<Observed>>,
+    stop: &'a CancellationToken,
+}
+
+impl Shift<'_> {
+    async fn run(&self) -> Result<Stopped, WorkerError> {
+        let pool = self.engine.pool();
+        let host = host::id();
+        if let Err(error) = caretaker::bury_the_dead(pool, &host).await {
+            tracing::warn!(%error, "could not look for dead workers of this host");
+        }
+        let pid = std::process::id().cast_signed();
+        let incarnation = Incarnation::register(pool, self.name, &host, pid, self.lease)
+            .await
+            .map_err(WorkerError::Register)?;
+        let (lost, retired) = (CancellationToken::new(), CancellationToken::new());
+        // When this future is dropped, turns and heartbeat end too: a heartbeat without anybody behind
+        // it would keep the runs from others for ever.
+        let _dropped = [lost.clone().drop_guard(), retired.clone().drop_guard()];
+        let live = Arc::new(Live::default());
+        let heart = heartbeat::start(
+            incarnation,
+            pool.connect_options(),
+            Arc::clone(&live),
+            lost.clone(),
+            retired.clone(),
+        );
+        let heart = heart.map_err(WorkerError::Heartbeat)?;
+        tracing::info!(
+            worker.id = incarnation.id(),
+            worker.name = self.name,
+            "worker started"
+        );
+
+        let changes = Arc::new(Changes::default());
+        let tend = caretaker::tend(pool.clone(), self.lease / 4, Arc::clone(&changes));
+        let listen = caretaker::listen(pool.clone(), Arc::clone(&changes));
+        let _aides = [
+            AbortOnDropHandle::new(tokio::spawn(tend)),
+            AbortOnDropHandle::new(tokio::spawn(listen)),
+        ];
+        let setting = Setting {
+            pool: pool.clone(),
+            commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
+            resources: Arc::clone(self.resources),
+            observer: self.observer.clone(),
+            lost: lost.clone(),
+            stop: self.stop.clone(),
+            slice: self.slice,
+            is_crowded: Arc::new(AtomicBool::new(false)),
+        };
+        let turns = TaskTracker::new();
+        self.claim(incarnation, &setting, &changes, &live, &turns)
+            .await;
+
+        turns.close();
+        let mut stopped = Stopped::default();
+        if tokio::time::timeout(self.grace, turns.wait())
+            .await
+            .is_err()
+        {
+            stopped.cut_off = live.runs();
+            tracing::error!(
+                worker.id = incarnation.id(),
+                runs = stopped.cut_off.len(),
+                "nodes did not end in time and are dropped"
+            );
+        }
+        lost.cancel();
+        turns.wait().await;
+        if let Err(error) = incarnation.retire(pool).await {
+            tracing::warn!(worker.id = incarnation.id(), %error, "could not give the leases back: they end by themselves");
+        }
+        retired.cancel();
+        if tokio::task::spawn_blocking(move || heart.join())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the heartbeat's thread did not end in order");
+        }
+        tracing::info!(worker.id = incarnation.id(), "worker stopped");
+        Ok(stopped)
+    }
+
+    /// Claims and begins turns until the worker is to stop or has lost its leases.
+    async fn claim(
+        &self,
+        incarnation: Incarnation,
+        setting: &Setting,
+        changes: &Arc<Changes>,
+        live: &Arc<Live>,
+        turns: &TaskTracker,
+    ) {
+        let slots = Arc::new(Semaphore::new(self.concurrency));
+        let codes: Vec<String> = self
+            .graphs
+            .iter()
+            .map(|graph| graph.code().to_owned())
+            .collect();
+        loop {
+            // Claim no more than can begin at once, so that no lease ages in a queue of our own.
+            let first = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = setting.lost.cancelled() => return,
+                permit = Arc::clone(&slots).acquire_owned() => permit.expect("never closed"),
+            };
+            let free = (1 + slots.available_permits()).min(CLAIM_MAX);
+            // Not raced against anything: a claim whose answer is dropped leaves leases that nobody uses.
+            match incarnation.claim(&setting.pool, &codes, free).await {
+                Ok(claims) if !claims.is_empty() => {
+                    setting
+                        .is_crowded
+                        .store(claims.len() == free, Ordering::Relaxed);
+                    let more = Arc::clone(&slots).try_acquire_many_owned(
+                        u32::try_from(claims.len() - 1).expect("bounded by CLAIM_MAX"),
+                    );
+                    let mut permits = first;
+                    permits.merge(more.expect("only this loop takes permits"));
+                    for claim in claims {
+                        let permit = permits.split(1).expect("as many as claims");
+                        self.begin(claim, permit, setting, changes, live, turns);
+                    }
+                    continue;
+                }
+                Ok(_) => setting.is_crowded.store(false, Ordering::Relaxed),
+                Err(error) if is_given_up(&error) => return setting.lost.cancel(),
+                Err(error) => {
+                    tracing::warn!(worker.id = incarnation.id(), %error, "could not claim runs")
+                }
+            }
+            drop(first);
+            // A hint that came since the last look is kept, so nothing is missed in between.
+            tokio::select! {
+                () = changes.ready.notified() => (),
+                () = tokio::time::sleep(POLL) => (),
+                () = self.stop.cancelled() => return,
+                () = setting.lost.cancelled() => return,
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        claim: Claim,
+        permit: OwnedSemaphorePermit,
+        setting: &Setting,
+        changes: &Arc<Changes>,
+        live: &Arc<Live>,
+        turns: &TaskTracker,
+    ) {
+        let (setting, changes, live) = (setting.clone(), Arc::clone(changes), Arc::clone(live));
+        let run = claim.lease.run;
+        let graph = self.graphs.iter().find(|graph| graph.code() == claim.code);
+        let graph = Arc::clone(graph.expect("only what is served was claimed"));
+        turns.spawn(async move {
+            let cancelled = live.begin(run);
+            let end = graph.turn(claim, cancelled, &setting).await;
+            live.end(run);
+            drop(permit);
+            tracing::debug!(run.id = %run, end = ?end, "turn ended");
+            match end {
+                TurnEnd::Asleep => changes.timers.notify_one(),
+                TurnEnd::Yielded => changes.ready.notify_one(),
+                _ => (),
+            }
+        });
+    }
+}

@@ -1,0 +1,81 @@
+//! Workers in this process, and a graph that most tests can use.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use velo_engine::prelude::*;
+use velo_engine::{Run, Serve};
+use velo_worker::{Stopped, Worker, WorkerBuilder, WorkerError};
+
+/// Longer than anything here takes, so that a test that hangs fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(State, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Log {
+    #[state(append)]
+    pub(crate) lines: Vec<String>,
+    pub(crate) turns: u32,
+}
+
+pub(crate) fn line(text: impl Into<String>) -> LogUpdate {
+    Log::update().lines(vec![text.into()])
+}
+
+/// A worker that runs beside the test.
+pub(crate) struct Beside {
+    stop: CancellationToken,
+    task: JoinHandle<Result<Stopped, WorkerError>>,
+}
+
+impl Beside {
+    pub(crate) fn start(worker: WorkerBuilder) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(worker.run(stop.clone().cancelled_owned()));
+        Self { stop, task }
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(crate) async fn stop(self) -> Stopped {
+        self.stop.cancel();
+        within(self.task).await.unwrap().unwrap()
+    }
+
+    /// As if the process had died: nothing is given back.
+    pub(crate) async fn die(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+pub(crate) fn worker(engine: &Engine, graph: impl Serve) -> WorkerBuilder {
+    Worker::builder(engine.clone())
+        .serve(graph)
+        .lease(Duration::from_secs(1))
+}
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("the test waited longer than it ever should")
+}
+
+pub(crate) async fn settled(engine: &Engine, run: RunId) -> Run {
+    within(engine.wait(run)).await.unwrap()
+}
+
+/// Tries until it is so: for what has no event to wait for.
+pub(crate) async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    within(async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
