@@ -4,5 +4,7 @@
 
 pub mod blob;
 pub mod catalogue;
+pub mod document;
 pub mod domain;
 pub mod model;
+pub mod prompt;

@@ -7,6 +7,7 @@ pub mod gemini;
 pub mod price;
 pub mod schema;
 mod spent;
+pub mod structured;
 
 use std::fmt;
 use std::time::Duration;
