@@ -25,10 +25,24 @@ where
         .await
         .unwrap_or(End::Stopped);
     tracing::debug!(?end, "a socket ended");
-    if let Some(frame) = end.frame() {
-        // The client may be gone or stuck: then the connection is dropped without a word.
-        let _ = timeout(CLOSE_TIME, socket.send(Message::Close(Some(frame)))).await;
+    if end != End::Dead {
+        // The client may be stuck: then the connection is dropped without a word.
+        let _ = timeout(CLOSE_TIME, close(&mut socket, end.frame())).await;
     }
+}
+
+/// Says goodbye, or answers the client's, and reads on until the client has heard it: what is left
+/// unread would make the system cut the connection and with it the goodbye.
+async fn close<S>(socket: &mut S, frame: Option<CloseFrame>)
+where
+    S: Stream<Item = Result<Message, axum::Error>> + Sink<Message> + Unpin,
+{
+    if let Some(frame) = frame
+        && socket.send(Message::Close(Some(frame))).await.is_err()
+    {
+        return;
+    }
+    while let Some(Ok(_)) = socket.next().await {}
 }
 
 /// Why a socket ends.
