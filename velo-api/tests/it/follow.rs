@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures::SinkExt as _;
 use sqlx::PgPool;
+use tokio_tungstenite::tungstenite::Message;
 use velo_api::POLL_EVERY;
 
-use crate::support::{Server, append, append_up_to};
+use crate::support::{Server, append, append_up_to, soon};
 
 #[tokio::test]
 async fn what_was_is_told_first_and_then_what_comes() {
@@ -53,7 +55,7 @@ async fn events_arrive_although_the_listening_connection_is_killed_again_and_aga
     socket.subscribe(&project, None).await;
     let mut killed = Vec::new();
     for round in 1..=4 {
-        let listener = listener(server.pool(), &killed).await;
+        let listener = soon(listener(server.pool(), &killed)).await;
         server.append_up_to(&project, round * 25 - 12).await;
         let done: bool = sqlx::query_scalar("select pg_terminate_backend($1)")
             .bind(listener)
@@ -65,7 +67,7 @@ async fn events_arrive_although_the_listening_connection_is_killed_again_and_aga
         server.append_up_to(&project, round * 25).await;
     }
     socket.expect(&project, 1, 100).await;
-    listener(server.pool(), &killed).await;
+    soon(listener(server.pool(), &killed)).await;
     server.append_up_to(&project, 101).await;
     socket.expect(&project, 101, 101).await;
 }
@@ -116,7 +118,7 @@ async fn notifications_bring_events_faster_than_looking_now_and_then_could() {
     let mut socket = server.connect().await;
     socket.subscribe(&project, None).await;
     socket.expect(&project, 1, 1).await;
-    listener(server.pool(), &[]).await;
+    soon(listener(server.pool(), &[])).await;
     let begun = Instant::now();
     for seq in (2..).take(ROUNDS as usize) {
         server.append_up_to(&project, seq).await;
@@ -166,4 +168,36 @@ async fn an_event_is_told_only_once_its_transaction_commits() {
     assert_eq!(append(&mut tx, &project).await, 3);
     tx.commit().await.unwrap();
     socket.expect(&project, 2, 3).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_dropped_and_can_go_on_where_it_was() {
+    // More than the system holds for a client, yet quickly written.
+    const LAST: i64 = 300;
+    let server = Server::start().await;
+    let project = server.project().await;
+    sqlx::query(
+        "insert into velo.event (stream, seq, kind, body)
+         select stream, place, 'agent_activity',
+                jsonb_build_object('project_id', $1, 'action', repeat('x', 100000))
+         from velo.event, generate_series(2, $2) place",
+    )
+    .bind(project.id)
+    .bind(LAST)
+    .execute(server.pool())
+    .await
+    .unwrap();
+    let mut socket = server.connect().await;
+    socket.subscribe(&project, None).await;
+    // The connection is cut when its other end no longer takes what is said.
+    let ping = Message::text(r#"{"type":"ping"}"#);
+    soon(async {
+        while socket.0.send(ping.clone()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let mut again = server.connect().await;
+    again.subscribe(&project, Some(1)).await;
+    again.expect(&project, 2, LAST).await;
 }

@@ -2,7 +2,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use velo_api::MAX_BODY;
 
-use crate::support::{Server, read};
+use crate::support::{Server, read, soon};
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_as_too_large() {
@@ -141,4 +141,18 @@ async fn health_is_the_databases_health_and_failures_do_not_tell_their_cause() {
         "{problem}"
     );
     assert_eq!(server.get("/api/project/list").await.0, 503);
+}
+
+#[tokio::test]
+async fn a_database_that_never_answers_is_reported_in_time_and_keeps_no_server_from_stopping() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(silent.local_addr().unwrap().port());
+    let server = Server::over(sqlx::PgPool::connect_lazy_with(options)).await;
+    let (status, problem) = soon(server.get("/healthz")).await;
+    assert_eq!(status, 503);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("did not answer within"), "{detail}");
+    server.stop().await.unwrap();
 }

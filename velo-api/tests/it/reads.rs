@@ -1,12 +1,15 @@
 use serde_json::{Value, json};
+use velo_agents::agency::NewBrief;
 use velo_agents::domain::activity::{self, ActivityStatus, NewActivity};
 use velo_agents::domain::artifact::{self, Artifact, NewVersion};
 use velo_agents::domain::project::Project;
-use velo_agents::domain::{ActivityId, LOCAL_TENANT, ProjectId};
+use velo_agents::domain::{ActivityId, LOCAL_TENANT, ProjectId, TenantId, UserId};
 
 use crate::support::Server;
 
+/// An artifact of the project, and of the project's tenant.
 async fn artifact(server: &Server, project: &Project, file_name: &str, content: &str) -> Artifact {
+    let tenant = project.tenant_id;
     let blobs = server.agency.blobs();
     let new = NewVersion {
         project: project.id,
@@ -16,12 +19,12 @@ async fn artifact(server: &Server, project: &Project, file_name: &str, content: 
         file_name: file_name.to_owned(),
         file_type: "prd".to_owned(),
         media_type: "text/markdown".to_owned(),
-        blob: blobs.put(LOCAL_TENANT, content.into()).await.unwrap(),
+        blob: blobs.put(tenant, content.into()).await.unwrap(),
         created_by: None,
         produced_by: None,
     };
     let mut conn = server.pool().acquire().await.unwrap();
-    artifact::save(&mut conn, LOCAL_TENANT, &new).await.unwrap()
+    artifact::save(&mut conn, tenant, &new).await.unwrap()
 }
 
 #[tokio::test]
@@ -149,21 +152,24 @@ async fn unknown_ids_are_not_found_and_malformed_ones_are_said_to_be_malformed()
 #[tokio::test]
 async fn what_is_another_tenants_is_not_there() {
     let server = Server::start().await;
-    let project = server.project().await;
-    let made = artifact(&server, &project, "PRD.md", "# Tea").await;
-    sqlx::raw_sql(
-        "insert into velo.tenants (id, company_name, subdomain)
-         values ('00000000-0000-4000-8000-000000000009', 'Other', 'other');
-         insert into velo.users (id, tenant_id, email)
-         values ('00000000-0000-4000-8000-000000000009', '00000000-0000-4000-8000-000000000009', 'a@b');
-         set session_replication_role = replica;
-         update velo.projects set tenant_id = '00000000-0000-4000-8000-000000000009';
-         update velo.artifacts set tenant_id = '00000000-0000-4000-8000-000000000009';
-         set session_replication_role = origin",
+    let (tenant, user) = (TenantId::new(), UserId::new());
+    sqlx::query(
+        "with tenant as (
+           insert into velo.tenants (id, company_name, subdomain) values ($1, 'Other', 'other')
+         )
+         insert into velo.users (id, tenant_id, email) values ($2, $1, 'a@other.example')",
     )
+    .bind(tenant)
+    .bind(user)
     .execute(server.pool())
     .await
     .unwrap();
+    let brief = NewBrief::new("Their secret");
+    let made = server.agency.create_project(tenant, user, &brief, None);
+    let project = made.await.unwrap();
+    let made = artifact(&server, &project, "PRD.md", "# Tea").await;
+    let (_, list) = server.get("/api/project/list").await;
+    assert_eq!(list["items"], json!([]));
     for path in [
         format!("/api/project/{}", project.id),
         format!("/api/project/{}/artifacts", project.id),

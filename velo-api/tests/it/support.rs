@@ -1,6 +1,7 @@
 //! A server with a database of its own for each test, and clients of it.
 
 use std::io;
+use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -20,6 +21,15 @@ use velo_agents::domain::project::Project;
 use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER, ProjectEvent};
 use velo_api::Bind;
 use velo_engine::events;
+
+/// How long a test waits for what must come before it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What `future` comes to, or a failure instead of an endless wait.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, future).await;
+    waited.expect("what the test waits for never came")
+}
 
 /// A new database with all tables.
 async fn migrated() -> PgPool {
@@ -54,8 +64,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::over(migrated().await).await
+    }
+
+    /// A server over any database, or none.
+    pub(crate) async fn over(pool: PgPool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let agency = Agency::new(migrated().await, Blobs::local(folder.path()).unwrap());
+        let agency = Agency::new(pool, Blobs::local(folder.path()).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -119,7 +134,7 @@ impl Server {
     /// Tells the server to stop and waits until it has.
     pub(crate) async fn stop(self) -> io::Result<()> {
         drop(self.shutdown);
-        self.task.await.unwrap()
+        soon(self.task).await.unwrap()
     }
 }
 
@@ -183,7 +198,7 @@ impl Socket {
     /// The next message; `None` when the server closed the socket or it broke.
     pub(crate) async fn try_next(&mut self) -> Option<Value> {
         loop {
-            match self.0.next().await?.ok()? {
+            match soon(self.0.next()).await?.ok()? {
                 Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
                 Message::Close(_) => return None,
                 _ => {}
@@ -198,9 +213,8 @@ impl Socket {
     /// The code with which the server closes the socket, whatever it says before.
     pub(crate) async fn closed(&mut self) -> Option<CloseCode> {
         loop {
-            match self.0.next().await?.ok()? {
-                Message::Close(frame) => return frame.map(|frame| frame.code),
-                _ => {}
+            if let Message::Close(frame) = soon(self.0.next()).await?.ok()? {
+                return frame.map(|frame| frame.code);
             }
         }
     }
