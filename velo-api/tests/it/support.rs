@@ -197,13 +197,17 @@ impl Socket {
 
     /// The next message; `None` when the server closed the socket or it broke.
     pub(crate) async fn try_next(&mut self) -> Option<Value> {
-        loop {
-            match soon(self.0.next()).await?.ok()? {
-                Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
-                Message::Close(_) => return None,
-                _ => {}
+        // The whole loop, because pings come for ever.
+        soon(async {
+            loop {
+                match self.0.next().await?.ok()? {
+                    Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+                    Message::Close(_) => return None,
+                    _ => {}
+                }
             }
-        }
+        })
+        .await
     }
 
     pub(crate) async fn next(&mut self) -> Value {
@@ -212,11 +216,14 @@ impl Socket {
 
     /// The code with which the server closes the socket, whatever it says before.
     pub(crate) async fn closed(&mut self) -> Option<CloseCode> {
-        loop {
-            if let Message::Close(frame) = soon(self.0.next()).await?.ok()? {
-                return frame.map(|frame| frame.code);
+        soon(async {
+            loop {
+                if let Message::Close(frame) = self.0.next().await?.ok()? {
+                    return frame.map(|frame| frame.code);
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Subscribes and reads the confirmation.
