@@ -99,6 +99,8 @@ async fn events_that_no_notification_told_of_arrive_all_the_same() {
     let mut socket = server.connect().await;
     socket.subscribe(&project, None).await;
     socket.expect(&project, 1, 1).await;
+    // Whoever begins to listen looks at everything once.
+    soon(listener(server.pool(), &[])).await;
     sqlx::raw_sql(
         "update velo.stream set last_seq = 2;
          insert into velo.event (stream, seq, kind, body)
