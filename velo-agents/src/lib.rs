@@ -2,6 +2,7 @@
 //! and the contract of the model client.
 #![deny(missing_docs)]
 
+pub mod agency;
 pub mod blob;
 pub mod catalogue;
 pub mod document;

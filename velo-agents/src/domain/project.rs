@@ -122,6 +122,30 @@ insert into velo.projects (id, tenant_id, user_id, name, description, brief, run
 values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (id) do nothing";
 
+/// Makes a project in status `planning`, unless there is one of this id; says whether it did.
+///
+/// Of two callers with the same id at once, the second waits for the first's transaction.
+///
+/// # Errors
+/// [`StoreError`] when the statement fails.
+///
+/// # Cancel safety
+/// Part of the caller's transaction.
+pub async fn add(conn: &mut PgConnection, new: &NewProject) -> Result<bool, StoreError> {
+    let done = sqlx::query(CREATE)
+        .bind(new.id)
+        .bind(new.tenant)
+        .bind(new.user)
+        .bind(&new.name)
+        .bind(&new.description)
+        .bind(&new.brief)
+        .bind(new.run_id)
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_doing("create the project"))?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Makes a project in status `planning`, or leaves the one of this id as it is; returns it.
 ///
 /// # Errors
@@ -130,21 +154,10 @@ on conflict (id) do nothing";
 /// # Cancel safety
 /// Part of the caller's transaction.
 pub async fn create(conn: &mut PgConnection, new: &NewProject) -> Result<Project, StoreError> {
-    const DOING: &str = "create the project";
-    sqlx::query(CREATE)
-        .bind(new.id)
-        .bind(new.tenant)
-        .bind(new.user)
-        .bind(&new.name)
-        .bind(&new.description)
-        .bind(&new.brief)
-        .bind(new.run_id)
-        .execute(&mut *conn)
-        .await
-        .map_err(StoreError::while_doing(DOING))?;
+    add(conn, new).await?;
     get(conn, new.tenant, new.id)
         .await?
-        .ok_or_else(|| StoreError::new(DOING, sqlx::Error::RowNotFound))
+        .ok_or_else(|| StoreError::new("create the project", sqlx::Error::RowNotFound))
 }
 
 pub(super) const GET: &str = "\
