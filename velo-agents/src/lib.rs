@@ -8,4 +8,5 @@ pub mod catalogue;
 pub mod document;
 pub mod domain;
 pub mod model;
+pub mod planning;
 pub mod prompt;

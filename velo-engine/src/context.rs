@@ -68,6 +68,13 @@ impl<S: State, I> Context<S, I> {
         self.scene.attempt
     }
 
+    /// Whether somebody resumed the run at this step, after attempts had failed: what failed for good
+    /// may be tried afresh.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.scene.is_resumed
+    }
+
     /// The fence of the lease under which this attempt runs. It grows each time the run changes
     /// hands: a third party that keeps the greatest one it has seen can refuse late comers.
     #[must_use]

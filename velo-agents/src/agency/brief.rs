@@ -29,7 +29,7 @@ impl NewBrief {
     }
 
     /// The name of its project, once all of it has been found acceptable.
-    pub(super) fn checked_name(&self) -> Result<String, AgencyError> {
+    pub(crate) fn checked_name(&self) -> Result<String, AgencyError> {
         if self.brief.len() > MAX_BRIEF {
             return Err(AgencyError::BriefTooLong {
                 bytes: self.brief.len(),

@@ -22,6 +22,7 @@ pub(crate) struct Scene {
     pub(crate) task: i32,
     pub(crate) node: String,
     pub(crate) attempt: u32,
+    pub(crate) is_resumed: bool,
     pub(crate) cancelled: CancellationToken,
     /// Cancelled when the lease is lost: the worker then drops the attempt.
     pub(crate) lost: CancellationToken,

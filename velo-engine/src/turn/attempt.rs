@@ -42,6 +42,10 @@ impl<S: State> Turn<'_, S> {
             .failures
             .get(&number)
             .map_or(1, |failures| failures.counted + 1);
+        let is_resumed = place
+            .failures
+            .get(&number)
+            .is_some_and(|failures| failures.number > failures.counted.cast_signed());
         let memos = Memos {
             kept: place.memos.get(&number).cloned().unwrap_or_default(),
             ..Memos::default()
@@ -53,6 +57,7 @@ impl<S: State> Turn<'_, S> {
             task: number,
             node: task.node.clone(),
             attempt,
+            is_resumed,
             cancelled: self.cancelled.clone(),
             lost: self.lost.clone(),
             resources: Arc::clone(&self.setting.resources),
