@@ -28,6 +28,8 @@
 
 pub mod events;
 pub mod executor;
+#[cfg(feature = "embedded-postgres")]
+pub mod postgres;
 pub mod reducer;
 
 mod graph;
