@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group, test_kill_process};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use tempfile::TempDir;
@@ -27,8 +27,10 @@ impl Folder {
     /// Open to the account that runs the server, if we are root.
     fn new() -> Self {
         let mode = Permissions::from_mode(0o755);
+        let mut builder = tempfile::Builder::new();
         Self(
-            tempfile::Builder::new()
+            builder
+                .prefix("velo's földer ")
                 .permissions(mode)
                 .tempdir()
                 .unwrap(),
@@ -127,6 +129,8 @@ fn spawn(task: &str, folder: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
         .args(["another_process", "--exact", "--nocapture"])
         .env(TASK, task)
         .env(WHERE, folder)
+        .env("TMPDIR", folder)
+        .process_group(0)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -137,6 +141,13 @@ fn spawn(task: &str, folder: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
 fn said(lines: &mut Lines<BufReader<ChildStdout>>, beginning: &str) -> String {
     let found = lines.find_map(|line| line.unwrap().strip_prefix(beginning).map(str::to_owned));
     found.unwrap_or_else(|| panic!("the other process ended without saying {beginning:?}"))
+}
+
+/// Kills the process with its whole group, as a terminal or a supervisor may.
+fn kill_group(mut child: Child) {
+    let group = Pid::from_child(&child);
+    kill_process_group(group, Signal::KILL).unwrap();
+    child.wait().unwrap();
 }
 
 /// Not a test by itself: the process that other tests start and kill.
@@ -224,10 +235,9 @@ async fn a_second_start_finds_the_server_that_runs() {
 #[tokio::test]
 async fn a_server_outlives_the_process_that_started_it() {
     let folder = Folder::new();
-    let (mut starter, mut lines) = spawn("kept", folder.path());
+    let (starter, mut lines) = spawn("kept", folder.path());
     let url = said(&mut lines, "url ");
-    starter.kill().unwrap();
-    starter.wait().unwrap();
+    kill_group(starter);
     assert_eq!(folder.start().await.url(), url);
 }
 
@@ -257,9 +267,41 @@ async fn a_killed_server_recovers_what_was_committed() {
 }
 
 #[tokio::test]
+async fn a_query_that_outlives_a_killed_server_does_not_keep_it_down() {
+    if !cfg!(target_os = "linux") {
+        eprintln!("skipped: only Linux tells which processes are left of a server");
+        return;
+    }
+    let folder = Folder::new();
+    let server = folder.start().await;
+    let busy = pool(server.url()).await;
+    let mut session = busy.acquire().await.unwrap();
+    let query = tokio::spawn(async move {
+        let endless = "/* endless */ select count(*) from generate_series(1, 1000000000000)";
+        session.execute(endless).await.map(|_| ())
+    });
+    let is_computing = "\
+        select exists (select from pg_stat_activity
+          where query like '/* endless */%' and state = 'active' and wait_event is null)::text";
+    let since = Instant::now();
+    while text(&busy, is_computing).await != "true" {
+        assert!(since.elapsed() < PATIENCE, "the query has not begun");
+    }
+    let pid = folder.pid();
+    kill(pid, Signal::KILL);
+    until("the server has ended", || !is_running(pid));
+    assert!(!query.is_finished());
+    assert_eq!(
+        text(&pool(folder.start().await.url()).await, "select 'works'").await,
+        "works"
+    );
+    query.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
 async fn starts_at_the_same_time_share_one_server() {
     let folder = Folder::new();
-    let (mut other, mut lines) = spawn("kept", folder.path());
+    let (other, mut lines) = spawn("kept", folder.path());
     let stages = Mutex::new(Vec::new());
     let start = || async {
         let hear = |stage| stages.lock().unwrap().push(stage);
@@ -269,8 +311,7 @@ async fn starts_at_the_same_time_share_one_server() {
     };
     let servers = futures::future::join_all((0..4).map(|_| start())).await;
     let url = said(&mut lines, "url ");
-    other.kill().unwrap();
-    other.wait().unwrap();
+    kill_group(other);
     assert!(
         servers.iter().all(|server| server.url() == url),
         "{url}: {servers:?}"
@@ -289,7 +330,7 @@ async fn starts_at_the_same_time_share_one_server() {
 #[tokio::test]
 async fn a_creation_killed_half_way_leaves_nothing_half_made() {
     let folder = Folder::new();
-    let (mut starter, mut lines) = spawn("kept", folder.path());
+    let (starter, mut lines) = spawn("kept", folder.path());
     said(&mut lines, "stage Creating");
     let home = folder.path().join("postgres");
     let unfinished = || {
@@ -303,8 +344,7 @@ async fn a_creation_killed_half_way_leaves_nothing_half_made() {
     until("initdb has begun", || {
         unfinished().iter().any(|new| new.join("global").exists())
     });
-    starter.kill().unwrap();
-    starter.wait().unwrap();
+    kill_group(starter);
     assert!(!folder.data().exists());
     let server = folder.start().await;
     assert_eq!(
@@ -512,18 +552,35 @@ async fn a_temporary_server_is_removed_when_stopped_and_when_dropped() {
 }
 
 #[test]
-fn a_temporary_server_ends_with_a_process_that_is_killed() {
-    let (mut starter, mut lines) = spawn("temporary", Path::new("/"));
-    let home = PathBuf::from(said(&mut lines, "folder "));
-    said(&mut lines, "url ");
-    let pid = line_of(&home.join("data"), 0).unwrap().parse().unwrap();
-    assert!(is_running(pid));
-    starter.kill().unwrap();
-    starter.wait().unwrap();
-    let root = home.parent().unwrap();
-    until("the server has ended and its folder is removed", || {
-        !is_running(pid) && !root.exists()
-    });
+fn a_temporary_server_ends_with_a_process_that_is_killed_at_any_time() {
+    for moment in ["stage Creating", "stage Starting", "url "] {
+        let temporary = Folder::new();
+        // As `/tmp` is: the server's account removes its folder.
+        fs::set_permissions(temporary.path(), Permissions::from_mode(0o1777)).unwrap();
+        let roots = || {
+            fs::read_dir(temporary.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect::<Vec<_>>()
+        };
+        let (starter, mut lines) = spawn("temporary", temporary.path());
+        said(&mut lines, moment);
+        let [root] = roots().try_into().unwrap();
+        assert!(is_named_by_a_process(&root));
+        kill_group(starter);
+        until("all is removed", || {
+            roots().is_empty() && !is_named_by_a_process(&root)
+        });
+    }
+}
+
+/// Whether the arguments of a process name the folder: the server's and the guardian's do.
+fn is_named_by_a_process(folder: &Path) -> bool {
+    let listing = Command::new("ps")
+        .args(["-ww", "-e", "-o", "args"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&listing.stdout).contains(&*folder.to_string_lossy())
 }
 
 #[tokio::test]
@@ -625,5 +682,8 @@ async fn a_disk_that_is_full_later_is_reported_as_such() {
 #[test]
 fn a_handle_may_be_shared() {
     fn is_shareable<T: Send + Sync + 'static>() {}
+    fn is_spawnable(_: impl Future<Output: Send> + Send) {}
     is_shareable::<PrivatePostgres>();
+    is_spawnable(PrivatePostgres::start(&Settings::default(), |_| ()));
+    is_spawnable(wipe(&Settings::default()));
 }

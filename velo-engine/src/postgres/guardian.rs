@@ -4,6 +4,8 @@
 //! process dies, even by SIGKILL, the system closes the pipe and the read ends. The server is the shell's
 //! child, so its process id cannot have been given to another process.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -23,8 +25,11 @@ const SHELL: &str = "/bin/sh";
 
 /// Takes the folders to remove and the log, then the server's arguments. Each line that it reads starts the
 /// server, on a port and from a program, and is answered with a process id; the end of input ends it all.
-/// An `initdb` that was orphaned may write for a moment more, so the removal is tried again.
+/// The process may be gone before it is answered, hence the trap. A server that has only just begun ignores the
+/// first signals, so they are repeated while it is waited for. An `initdb` that was orphaned may write for a
+/// moment more, so the removal is tried again.
 const SCRIPT: &str = r#"
+trap '' PIPE HUP
 root=$1; socket=$2; log=$3; shift 3
 server=
 while IFS=' ' read -r port program; do
@@ -34,8 +39,12 @@ while IFS=' ' read -r port program; do
   echo "$server"
 done
 if [ -n "$server" ]; then
-  kill -QUIT "$server" 2>/dev/null
+  {
+    for try in 1 2 3 4 5 6 7 8 9 10; do kill -QUIT "$server" || exit; sleep 1; done
+    kill -KILL "$server"
+  } 2>/dev/null &
   wait "$server"
+  kill "$!" 2>/dev/null
 fi
 for try in 1 2 3 4 5 6 7 8 9 10; do
   rm -rf "$root" "$socket" 2>/dev/null
@@ -54,7 +63,7 @@ pub(super) struct Guardian {
 
 impl Guardian {
     /// Watches over `place` from now on. `arguments` are the server's, without its port.
-    pub(super) fn watch(place: &Place, arguments: &[String]) -> Result<Self, PostgresError> {
+    pub(super) fn watch(place: &Place, arguments: &[OsString]) -> Result<Self, PostgresError> {
         let failed = |source| PostgresError::files("run", Path::new(SHELL), source);
         let mut shell = program::command(SHELL, &place.account, Path::new("/"));
         shell
@@ -77,11 +86,13 @@ impl Guardian {
     /// Starts the server, after the one started before has ended, and returns its process id.
     pub(super) async fn start(&mut self, program: &Path, port: u16) -> Result<i32, PostgresError> {
         let failed = |source| PostgresError::files("start", program, source);
-        let order = format!("{port} {}\n", program.display());
-        self.orders
-            .write_all(order.as_bytes())
-            .await
-            .map_err(failed)?;
+        let order = [
+            format!("{port} ").as_bytes(),
+            program.as_os_str().as_bytes(),
+            b"\n",
+        ]
+        .concat();
+        self.orders.write_all(&order).await.map_err(failed)?;
         let answer = self.answers.next_line().await.map_err(failed)?;
         let pid = answer.and_then(|line| line.parse().ok());
         pid.ok_or_else(|| failed(std::io::Error::other("the guardian does not answer")))

@@ -1,5 +1,6 @@
 //! Starts a server and waits until it answers; stops it.
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -55,16 +56,16 @@ const KEPT: [&str; 3] = ["fsync=on", "full_page_writes=on", "synchronous_commit=
 const THROWN_AWAY: [&str; 3] = ["fsync=off", "full_page_writes=off", "synchronous_commit=on"];
 
 /// The server's arguments, without its port.
-pub(super) fn arguments(place: &Place, is_temporary: bool) -> Vec<String> {
+pub(super) fn arguments(place: &Place, is_temporary: bool) -> Vec<OsString> {
     let durability = if is_temporary { THROWN_AWAY } else { KEPT };
-    let folders = [
-        format!("unix_socket_directories={}", place.socket().display()),
-        format!("log_directory={}", place.home().display()),
+    let mut arguments = vec![
+        "-D".into(),
+        place.data().into(),
+        "-k".into(),
+        place.socket().into(),
     ];
-    let mut arguments = vec!["-D".to_owned(), place.data().display().to_string()];
-    let options = OPTIONS.into_iter().chain(durability).map(str::to_owned);
-    for option in options.chain(folders) {
-        arguments.extend(["-c".to_owned(), option]);
+    for option in OPTIONS.into_iter().chain(durability) {
+        arguments.extend(["-c".into(), option.into()]);
     }
     arguments
 }
@@ -142,7 +143,10 @@ pub(super) async fn start(
         let log = place.log_since(logged);
         match Ending::of(&log) {
             Ending::PortTaken if ports < PORT_TRIES => ports += 1,
-            Ending::Survivors if since.elapsed() < READY_LIMIT => sleep(SURVIVOR_POLL).await,
+            Ending::Survivors if since.elapsed() < READY_LIMIT => {
+                process::end_survivors(&place.data());
+                sleep(SURVIVOR_POLL).await;
+            }
             Ending::Rival if since.elapsed() < READY_LIMIT => {
                 if let Some(rival) = Postmaster::running(&place.data())?
                     && let Waited::Ready(running) =
@@ -178,7 +182,8 @@ pub(super) async fn until_ready(
         if let Some(postmaster) = said
             && let Some(port) = postmaster.port
         {
-            match Session::open(port, password).await {
+            let left = READY_LIMIT.saturating_sub(since.elapsed());
+            match Session::open(port, password, left).await {
                 Ok(session) => {
                     let running = Running {
                         postmaster,
@@ -292,7 +297,9 @@ enum Ending {
 
 impl Ending {
     fn of(log: &str) -> Self {
-        let says = |part| log.contains(part);
+        // A server that is about to fail for another reason names its sockets too.
+        let lines = || log.lines().filter(|line| !line.contains("listening on"));
+        let says = |part| lines().any(|line| line.contains(part));
         if program::says_disk_full(log) {
             Self::DiskFull
         } else if says("pre-existing shared memory block") {

@@ -25,7 +25,7 @@ pub(super) fn exists(pid: i32) -> bool {
 ///
 /// A process id alone proves nothing: after a crash it may have been given to another process.
 pub(super) fn is_server_of(pid: i32, data: &Path) -> bool {
-    is_running(pid) && works_in(pid, data)
+    is_running(pid) && is_postgres(pid) && works_in(pid, data)
 }
 
 /// Sends a signal. A process that is gone needs none.
@@ -37,6 +37,28 @@ pub(super) fn signal(pid: i32, signal: Signal) -> io::Result<()> {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Ends what a crashed server of the folder `data` left: a session that computes does not see that the
+/// server is gone. Needs the lock, and no server running.
+#[cfg(target_os = "linux")]
+pub(super) fn end_survivors(data: &Path) {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| is_postgres(*pid) && works_in(*pid, data)) {
+        // It may have ended by itself meanwhile; and if it stays, the server says so.
+        let _ = signal(pid, Signal::QUIT);
+    }
+}
+
+/// Elsewhere they are waited for: there is no way to tell them from the processes of other servers.
+#[cfg(not(target_os = "linux"))]
+pub(super) const fn end_survivors(_data: &Path) {}
+
+/// A shell may work in the data folder too.
+#[cfg(target_os = "linux")]
+fn is_postgres(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres")
 }
 
 #[cfg(target_os = "linux")]
@@ -59,9 +81,13 @@ fn is_zombie(pid: i32) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
+fn is_postgres(pid: i32) -> bool {
+    listed(pid, "comm=").trim().ends_with("postgres")
+}
+
+#[cfg(not(target_os = "linux"))]
 fn works_in(pid: i32, data: &Path) -> bool {
-    let command = listed(pid, "command=");
-    command.contains("postgres") && command.contains(&*data.to_string_lossy())
+    listed(pid, "command=").contains(&*data.to_string_lossy())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,12 +1,19 @@
 //! The connection that shows that a server works, and that it is used.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
+use tokio::time::timeout;
 
 use super::password::ROLE;
 
 /// The database for the caller.
 pub(super) const DATABASE: &str = "velo";
+
+/// How long a question to a server that runs may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Seen in `pg_stat_activity`.
 const NAME: &str = "velo: uses this server";
@@ -37,7 +44,11 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects over TCP, as the caller will, and creates the caller's database if it is not there.
-    pub(super) async fn open(port: u16, password: &str) -> Result<Self, sqlx::Error> {
+    pub(super) async fn open(
+        port: u16,
+        password: &str,
+        limit: Duration,
+    ) -> Result<Self, sqlx::Error> {
         let options = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
             .port(port)
@@ -47,22 +58,35 @@ impl Session {
             .ssl_mode(PgSslMode::Disable)
             .application_name(NAME)
             .disable_statement_logging();
-        let mut connection = PgConnection::connect_with(&options).await?;
-        let described = connection.fetch_one(DESCRIBE).await?;
-        let version: String = described.try_get(0)?;
-        if !described.try_get::<bool, _>(1)? {
-            connection.execute(CREATE).await?;
-        }
-        // Distributions add their own: 15.18 (Debian 15.18-0+deb12u1).
-        let version = version.split(' ').next().unwrap_or_default().to_owned();
-        Ok(Self {
-            connection,
-            version,
+        within(limit, async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let described = connection.fetch_one(DESCRIBE).await?;
+            let version: String = described.try_get(0)?;
+            if !described.try_get::<bool, _>(1)? {
+                connection.execute(CREATE).await?;
+            }
+            // Distributions add their own: 15.18 (Debian 15.18-0+deb12u1).
+            let version = version.split(' ').next().unwrap_or_default().to_owned();
+            Ok(Self {
+                connection,
+                version,
+            })
         })
+        .await
     }
 
     /// How many other sessions there are.
     pub(super) async fn others(&mut self) -> Result<i64, sqlx::Error> {
-        self.connection.fetch_one(OTHERS).await?.try_get(0)
+        let counted = within(ANSWER_LIMIT, self.connection.fetch_one(OTHERS)).await?;
+        counted.try_get(0)
     }
+}
+
+/// A server that accepts connections may still not answer: it may be frozen.
+async fn within<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let late = |_| sqlx::Error::Io(ErrorKind::TimedOut.into());
+    timeout(limit, asked).await.map_err(late)?
 }
