@@ -27,20 +27,35 @@ mod error;
 mod settings;
 mod stage;
 
+// Where.
+mod place;
+
 mod account;
+mod folder;
+mod lock;
+mod log;
+mod password;
+mod socket;
+
+// From what.
 mod binaries;
+
+mod candidates;
 mod cluster;
 #[cfg(feature = "fetch-postgres")]
 mod fetch;
-mod guardian;
+
+// Running.
 mod launch;
-mod lock;
-mod password;
-mod place;
+
+mod ending;
+mod guardian;
+mod options;
 mod postmaster;
 mod process;
 mod program;
 mod session;
+mod shutdown;
 
 use std::fmt;
 use std::fs;
@@ -95,7 +110,7 @@ impl PrivatePostgres {
     ) -> Result<Self, PostgresError> {
         let place = Place::choose(settings)?;
         let mut parent = if settings.is_temporary() {
-            let arguments = launch::arguments(&place, true);
+            let arguments = options::arguments(&place, true);
             let guardian = Guardian::watch(&place, &arguments);
             // Nobody watches over the folder yet.
             let guardian = guardian.inspect_err(|_| drop(fs::remove_dir(place.root())))?;
@@ -191,7 +206,7 @@ impl PrivatePostgres {
             }
             Parent::Us(child) => {
                 let _lock = Lock::take(&place.lock(), || ()).await?;
-                launch::stop(&place, child).await
+                shutdown::stop(&place, child).await
             }
         }
     }
@@ -229,7 +244,7 @@ impl PrivatePostgres {
         let Parent::Us(child) = self.parent else {
             return Ok(false);
         };
-        launch::stop(&self.place, child).await?;
+        shutdown::stop(&self.place, child).await?;
         Ok(true)
     }
 }
@@ -258,7 +273,7 @@ pub async fn wipe(settings: &Settings) -> Result<(), PostgresError> {
     }
     let place = Place::choose(settings)?;
     let _lock = Lock::take(&place.lock(), || ()).await?;
-    launch::stop(&place, None).await?;
+    shutdown::stop(&place, None).await?;
     place.remove()
 }
 

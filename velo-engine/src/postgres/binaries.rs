@@ -1,10 +1,12 @@
 //! Which `initdb` and `postgres` are run.
 
 use std::env;
-use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tokio::time::timeout;
+
+use super::candidates;
 use super::error::PostgresError;
 use super::place::Place;
 use super::program;
@@ -14,18 +16,11 @@ use super::stage::Stage;
 /// The oldest major version that Velo works with.
 const OLDEST_MAJOR: u32 = 14;
 
+/// How long a server may take to tell its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
 /// Names the folder to take the binaries from.
 const CHOICE: &str = "VELO_PG_BIN";
-
-/// Where distributions put the folder `bin`: below the first, in a folder that begins with the second.
-const DISTRIBUTIONS: [(&str, &str); 6] = [
-    ("usr/lib/postgresql", ""),
-    ("usr", "pgsql-"),
-    ("opt/homebrew/opt", "postgresql@"),
-    ("usr/local/opt", "postgresql@"),
-    ("home/linuxbrew/.linuxbrew/opt", "postgresql@"),
-    ("usr/local", "pgsql"),
-];
 
 /// A folder with a server of a known version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +51,7 @@ impl Binaries {
         }
         let mut unusable = Vec::new();
         let path = env::var_os("PATH").unwrap_or_default();
-        for folder in candidates(Path::new("/"), &path, &place.binaries()) {
+        for folder in candidates::in_order(Path::new("/"), &path, &place.binaries()) {
             match Self::look(&folder, place).await {
                 Ok(found) if suits(found.major, data) => return Ok(found),
                 Ok(found) => unusable.push(found.described()),
@@ -65,8 +60,11 @@ impl Binaries {
         }
         let download = match download(place, data.unwrap_or(DOWNLOADED_MAJOR), progress).await {
             Ok(folder) => {
-                let found = Self::look(&folder, place).await;
-                return found.map_err(|why| PostgresError::ChosenBinaries { folder, why });
+                match Self::look(&folder, place).await {
+                    Ok(found) => return Ok(found),
+                    Err(why) => unusable.push(format!("{}: {why}", folder.display())),
+                }
+                None
             }
             Err(why) => why,
         };
@@ -86,7 +84,7 @@ impl Binaries {
         data: Option<u32>,
     ) -> Result<Self, PostgresError> {
         let folder = folder.canonicalize().unwrap_or(folder);
-        if !is_complete(&folder) {
+        if !candidates::is_complete(&folder) {
             let why = "it does not hold both initdb and postgres".to_owned();
             return Err(PostgresError::ChosenBinaries { folder, why });
         }
@@ -115,8 +113,12 @@ impl Binaries {
     async fn look(folder: &Path, place: &Place) -> Result<Self, String> {
         let mut postgres =
             program::command(folder.join("postgres"), &place.account, Path::new("/"));
-        let asked = postgres.arg("--version").kill_on_drop(true).output().await;
-        let output = asked.map_err(|error| format!("could not run postgres: {error}"))?;
+        let asked = postgres.arg("--version").kill_on_drop(true).output();
+        let output = match timeout(VERSION_LIMIT, asked).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) => return Err(format!("could not run postgres: {error}")),
+            Err(_) => return Err("postgres does not tell its version in time".to_owned()),
+        };
         let said = String::from_utf8_lossy(&output.stdout);
         let Some(major) = major_in(&said) else {
             let said = program::excerpt(&String::from_utf8_lossy(&output.stderr));
@@ -169,127 +171,14 @@ fn suits(major: u32, data: Option<u32>) -> bool {
     data.map_or(major >= OLDEST_MAJOR, |data| major == data)
 }
 
-/// The folders with a server, best first: distributions' from new to old, `PATH` in its order, downloads.
-fn candidates(top: &Path, path: &OsStr, downloads: &Path) -> Vec<PathBuf> {
-    let distributions = DISTRIBUTIONS
-        .iter()
-        .flat_map(|(below, beginning)| below_versions(&top.join(below), beginning));
-    let mut found = newest_first(distributions.collect());
-    found.extend(env::split_paths(path).filter_map(|folder| behind_links(&folder)));
-    found.extend(newest_first(below_versions(downloads, "")));
-    let mut seen = Vec::new();
-    found.retain(|folder| {
-        let resolved = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-        let is_new = is_complete(folder) && !seen.contains(&resolved);
-        seen.push(resolved);
-        is_new
-    });
-    found
-}
-
-/// The folders `bin` in the folders of `parent` whose names begin so, with the version that the rest names.
-fn below_versions(parent: &Path, beginning: &str) -> Vec<(Option<u32>, PathBuf)> {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let version = name.to_str()?.strip_prefix(beginning)?;
-            Some((leading_number(version), entry.path().join("bin")))
-        })
-        .collect()
-}
-
-fn newest_first(mut folders: Vec<(Option<u32>, PathBuf)>) -> Vec<PathBuf> {
-    folders.sort_by(|a, b| b.cmp(a));
-    folders.into_iter().map(|(_, folder)| folder).collect()
-}
-
-/// The folder in which `initdb` really is: distributions link some programs into `PATH` and not others.
-fn behind_links(folder: &Path) -> Option<PathBuf> {
-    let initdb = folder.join("initdb").canonicalize().ok()?;
-    let behind = initdb.parent().filter(|behind| is_complete(behind));
-    Some(behind.unwrap_or(folder).to_owned())
-}
-
-fn is_complete(folder: &Path) -> bool {
-    ["initdb", "postgres"]
-        .iter()
-        .all(|program| folder.join(program).is_file())
-}
-
 /// Reads `postgres (PostgreSQL) 15.18 (Debian …)`, also `17beta1`.
 fn major_in(said: &str) -> Option<u32> {
-    leading_number(said.split_once("(PostgreSQL)")?.1.trim_start())
-}
-
-fn leading_number(text: &str) -> Option<u32> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    text[..end].parse().ok()
+    candidates::leading_number(said.split_once("(PostgreSQL)")?.1.trim_start())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn with(top: &Path, folder: &str, programs: &[&str]) -> PathBuf {
-        let folder = top.join(folder);
-        fs::create_dir_all(&folder).unwrap();
-        for program in programs {
-            fs::write(folder.join(program), "").unwrap();
-        }
-        folder
-    }
-
-    const BOTH: &[&str] = &["initdb", "postgres"];
-
-    #[test]
-    fn the_newest_of_all_distributions_comes_first_and_path_after_them() {
-        let top = tempfile::tempdir().unwrap();
-        let top = top.path();
-        let path = with(top, "somewhere/bin", BOTH);
-        let downloads = with(top, "data/binaries", &[]);
-        let downloaded = with(&downloads, "18.6.0/bin", BOTH);
-        let source = with(top, "usr/local/pgsql/bin", BOTH);
-        let nine = with(top, "usr/lib/postgresql/9.6/bin", BOTH);
-        let fifteen = with(top, "usr/lib/postgresql/15/bin", BOTH);
-        let sixteen = with(top, "usr/pgsql-16/bin", BOTH);
-        let brewed = with(top, "opt/homebrew/opt/postgresql@17/bin", BOTH);
-        with(top, "usr/lib/postgresql/18/bin", &["postgres", "psql"]);
-        let expected = [
-            brewed,
-            sixteen,
-            fifteen,
-            nine,
-            source,
-            path.clone(),
-            downloaded,
-        ];
-        assert_eq!(candidates(top, path.as_os_str(), &downloads), expected);
-    }
-
-    #[test]
-    fn a_link_in_path_leads_to_the_folder_behind_it() {
-        let top = tempfile::tempdir().unwrap();
-        let top = top.path().canonicalize().unwrap();
-        let real = with(&top, "cellar/16/bin", BOTH);
-        let linked = with(&top, "links", &[]);
-        std::os::unix::fs::symlink(real.join("initdb"), linked.join("initdb")).unwrap();
-        let nothing = with(&top, "nothing", &["psql"]);
-        let path = env::join_paths([&nothing, &linked, &real]).unwrap();
-        assert_eq!(candidates(&top, &path, &top.join("none")), [real]);
-    }
-
-    #[test]
-    fn a_folder_found_twice_is_tried_once() {
-        let top = tempfile::tempdir().unwrap();
-        let fifteen = with(top.path(), "usr/lib/postgresql/15/bin", BOTH);
-        assert_eq!(
-            candidates(top.path(), fifteen.as_os_str(), &top.path().join("none")),
-            [fifteen]
-        );
-    }
 
     #[test]
     fn a_server_must_be_new_enough_or_of_the_version_of_the_data() {

@@ -4,12 +4,18 @@ use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::binaries::Binaries;
 use super::error::PostgresError;
 use super::password::ROLE;
 use super::place::Place;
 use super::program;
+
+/// How long `initdb` may take: seconds, on a slow disk a minute.
+const CREATION_LIMIT: Duration = Duration::from_secs(300);
 
 /// The major version of Postgres that made the data folder, or `None` if there is no such folder yet.
 pub(super) fn major(place: &Place) -> Result<Option<u32>, PostgresError> {
@@ -56,11 +62,15 @@ pub(super) async fn create(
     if is_temporary {
         initdb.arg("--no-sync");
     }
-    let output = initdb
-        .output()
-        .await
-        .map_err(|source| PostgresError::files("run", &binaries.initdb(), source))?;
     let data = place.data();
+    let Ok(ended) = timeout(CREATION_LIMIT, initdb.output()).await else {
+        return Err(PostgresError::InitFailed {
+            folder: data,
+            status: format!("not done after {} s", CREATION_LIMIT.as_secs()),
+            output: "the disk may be too slow".to_owned(),
+        });
+    };
+    let output = ended.map_err(|source| PostgresError::files("run", &binaries.initdb(), source))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         if program::says_disk_full(&said) {

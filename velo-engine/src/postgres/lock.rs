@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::error::PostgresError;
 
-/// How long another process is waited for: it may be creating a database on a slow disk, or stopping a busy server.
-pub(super) const LOCK_LIMIT: Duration = Duration::from_secs(180);
+/// How long another process is waited for: what takes longest is a download, which has ten minutes.
+const LOCK_LIMIT: Duration = Duration::from_secs(900);
 
 /// How often a held lock is tried again: the system has no way to wait for it with a limit.
 const LOCK_POLL: Duration = Duration::from_millis(20);

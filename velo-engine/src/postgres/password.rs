@@ -1,7 +1,9 @@
 //! The password of the private server's only role.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use uuid::Uuid;
 
@@ -30,8 +32,23 @@ pub(super) fn of(place: &Place) -> Result<String, PostgresError> {
     }
     // Two random ids, since there is no other source of randomness among the dependencies: 244 random bits.
     let password = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    place
-        .write_secret(&path, &password)
+    write(place, &path, &password)
         .map_err(|source| PostgresError::files("write", &path, source))?;
     Ok(password)
+}
+
+/// Writes a file that only the server's account may read; it appears when it is complete.
+fn write(place: &Place, path: &Path, secret: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    place.account.give(&new)?;
+    fs::rename(&new, path)
 }
