@@ -190,11 +190,12 @@ fn free_port() -> Result<u16, PostgresError> {
 fn is_passing(error: &sqlx::Error) -> bool {
     const CANNOT_CONNECT_NOW: &str = "57P03";
     const ADMIN_SHUTDOWN: &str = "57P01";
+    const CRASH_SHUTDOWN: &str = "57P02";
     match error {
         sqlx::Error::Io(_) => true,
         sqlx::Error::Database(error) => matches!(
             error.code().as_deref(),
-            Some(CANNOT_CONNECT_NOW | ADMIN_SHUTDOWN)
+            Some(CANNOT_CONNECT_NOW | ADMIN_SHUTDOWN | CRASH_SHUTDOWN)
         ),
         _ => false,
     }

@@ -53,3 +53,25 @@ impl Lock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_held_lock_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = Lock::take(&path, || panic!("nobody holds it"))
+            .await
+            .unwrap();
+        let (tell, hear) = tokio::sync::oneshot::channel();
+        let second = Lock::take(&path, || tell.send(()).unwrap());
+        let release = async {
+            hear.await.unwrap();
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(second, release);
+        second.unwrap();
+    }
+}

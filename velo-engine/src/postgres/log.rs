@@ -53,3 +53,55 @@ impl Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::postgres::account::Account;
+
+    fn prepared(root: &tempfile::TempDir) -> Place {
+        let place = Place::new(root.path().to_owned(), Account::Own);
+        place.prepare().unwrap();
+        place
+    }
+
+    #[test]
+    fn a_log_beyond_its_limit_is_put_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let place = prepared(&root);
+        place.open_log().unwrap().set_len(LOG_LIMIT).unwrap();
+        place.open_log().unwrap();
+        assert_eq!(place.log_length(), LOG_LIMIT);
+        place.open_log().unwrap().set_len(LOG_LIMIT + 1).unwrap();
+        place.open_log().unwrap();
+        assert_eq!(place.log_length(), 0);
+        let aside = place.log().with_extension("log.1");
+        assert_eq!(fs::metadata(aside).unwrap().len(), LOG_LIMIT + 1);
+    }
+
+    #[test]
+    fn what_was_logged_is_read_from_a_place_on_and_never_too_much() {
+        let root = tempfile::tempdir().unwrap();
+        let place = prepared(&root);
+        let mut log = place.open_log().unwrap();
+        log.write_all(b"old\n").unwrap();
+        let logged = place.log_length();
+        log.write_all(b"new\n").unwrap();
+        assert_eq!(place.log_since(logged), "new\n");
+        log.write_all(&vec![b'x'; LOG_READ_LIMIT as usize]).unwrap();
+        assert_eq!(place.log_since(0), "x".repeat(LOG_READ_LIMIT as usize));
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_log_is_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let place = prepared(&root);
+        let target = root.path().join("target");
+        symlink(&target, place.log()).unwrap();
+        place.open_log().unwrap_err();
+        assert!(!target.exists());
+    }
+}

@@ -93,7 +93,7 @@ impl Place {
         })
     }
 
-    const fn new(root: PathBuf, account: Account) -> Self {
+    pub(super) const fn new(root: PathBuf, account: Account) -> Self {
         Self {
             root,
             account,
