@@ -44,6 +44,8 @@ pub mod events;
 pub mod executor;
 pub mod failpoint;
 pub mod lease;
+#[cfg(feature = "embedded-postgres")]
+pub mod postgres;
 pub mod reducer;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;

@@ -1,24 +1,67 @@
 //! For tests of graphs and of the engine itself: databases that nobody else uses.
 
+use std::thread;
+
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 
 use crate::engine::Engine;
+use crate::postgres::{PrivatePostgres, Settings};
+
+/// The server for tests.
+///
+/// # Panics
+/// As [`database`].
+pub async fn server_url() -> &'static str {
+    static URL: OnceCell<String> = OnceCell::const_new();
+    URL.get_or_init(|| async {
+        match std::env::var("DATABASE_URL") {
+            Ok(url) if !url.trim().is_empty() => url,
+            _ => start_server().await,
+        }
+    })
+    .await
+}
+
+/// Starts a server on a thread of its own, which outlives the runtime of the test that came first.
+async fn start_server() -> String {
+    let (started, url) = oneshot::channel();
+    let serve = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a test may start a runtime");
+        runtime.block_on(async {
+            let server = PrivatePostgres::start(&Settings::temporary(), |_| ())
+                .await
+                .unwrap_or_else(|error| panic!("no server for tests: {error}"));
+            let _ = started.send(server.url().to_owned());
+            // The server ends with the process.
+            std::future::pending::<()>().await;
+        });
+    };
+    thread::Builder::new()
+        .name("velo-test-postgres".to_owned())
+        .spawn(serve)
+        .expect("a test may start a thread");
+    url.await.expect("the thread has said why it ended")
+}
 
 /// Connections of a test's pool.
 const POOL: u32 = 10;
 
-/// A pool on a new, empty database of the server that `DATABASE_URL` names.
+/// A pool on a new, empty database: of the server that `DATABASE_URL` names, otherwise of a private
+/// one that is started for this process and ends with it.
 ///
 /// # Panics
-/// When there is no such server: a test cannot go on without.
+/// When there is no such server and none can be started: a test cannot go on without.
 pub async fn database() -> PgPool {
-    let server = std::env::var("DATABASE_URL")
-        .expect("DATABASE_URL names a Postgres server on which tests may create databases");
-    let admin = PgPool::connect(&server)
+    let server = server_url().await;
+    let admin = PgPool::connect(server)
         .await
-        .expect("the server that DATABASE_URL names answers");
+        .expect("the server for tests answers");
     let name = format!("velo_test_{}", Uuid::new_v4().simple());
     sqlx::query(AssertSqlSafe(format!("create database {name}")))
         .execute(&admin)

@@ -1,27 +1,13 @@
 //! A database for each test, and the rows that most tests begin with.
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
-use uuid::Uuid;
+use sqlx::{PgConnection, PgPool};
 use velo_agents::domain::project::{self, NewProject, Project};
 use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER, ProjectId, TenantId, UserId};
-
-/// A new, empty database.
-pub(crate) async fn database() -> PgPool {
-    let server =
-        std::env::var("DATABASE_URL").expect("DATABASE_URL names a Postgres server for tests");
-    let admin = PgPool::connect(&server).await.unwrap();
-    let name = format!("agents_{}", Uuid::new_v4().simple());
-    sqlx::query(AssertSqlSafe(format!("create database {name}")))
-        .execute(&admin)
-        .await
-        .unwrap();
-    let options = (*admin.connect_options()).clone().database(&name);
-    PgPool::connect_with(options).await.unwrap()
-}
+use velo_engine::test_kit;
 
 /// A database with the agency's tables.
 pub(crate) async fn migrated() -> PgPool {
-    let pool = database().await;
+    let pool = test_kit::database().await;
     domain::migrate(&pool).await.unwrap();
     pool
 }

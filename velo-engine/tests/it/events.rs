@@ -1,22 +1,10 @@
 use serde_json::json;
 use sqlx::postgres::PgListener;
-use sqlx::{AssertSqlSafe, Executor, PgPool, SqlSafeStr};
-use uuid::Uuid;
-use velo_engine::{RunId, events, migrate};
+use sqlx::{Executor, PgPool, SqlSafeStr};
+use velo_engine::{RunId, events, migrate, test_kit};
 
 async fn database() -> PgPool {
-    let server = std::env::var("DATABASE_URL").expect(
-        "DATABASE_URL names a Postgres server for tests: run scripts/with-postgres cargo test",
-    );
-    let admin = PgPool::connect(&server).await.unwrap();
-    let name = format!("engine_{}", Uuid::new_v4().simple());
-    admin
-        .execute(AssertSqlSafe(format!("create database {name}")))
-        .await
-        .unwrap();
-    let pool = PgPool::connect_with((*admin.connect_options()).clone().database(&name))
-        .await
-        .unwrap();
+    let pool = test_kit::database().await;
     migrate(&pool).await.unwrap();
     pool
 }
