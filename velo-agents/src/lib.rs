@@ -5,4 +5,6 @@
 pub mod blob;
 pub mod catalogue;
 pub mod domain;
+#[cfg(feature = "fake-gemini")]
+pub mod fake_gemini;
 pub mod model;
