@@ -40,7 +40,8 @@ use server::Shared;
 /// The API key that is accepted unless another one is set.
 pub const DEFAULT_KEY: &str = "fake-gemini-key";
 
-/// A running server. It stops when this is dropped.
+/// A running server. When this is dropped it stops: it listens no more, breaks the connections of
+/// held requests, and closes the others once they are answered.
 ///
 /// ```
 /// use velo_agents::fake_gemini::{FakeGemini, Outcome, Script};
@@ -259,6 +260,6 @@ impl std::fmt::Debug for FakeGemini {
 
 impl Drop for FakeGemini {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.shared.stopping.send_replace(true);
     }
 }

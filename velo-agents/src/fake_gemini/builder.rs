@@ -137,9 +137,14 @@ impl Builder {
             ),
             token_hold: Mutex::new(None),
             releases: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
         });
         let router = server::router(Arc::clone(&shared));
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+        let stopped = server::stopped(shared.stopping.subscribe());
+        let serving = tokio::spawn(async move {
+            let serve = axum::serve(listener, router);
+            serve.with_graceful_shutdown(stopped).await
+        });
         Ok(FakeGemini {
             address,
             base_url,

@@ -61,6 +61,13 @@ impl Reply {
         reply
     }
 
+    /// No reply: the connection breaks.
+    pub(super) fn broken() -> Self {
+        let mut reply = Self::good(Method::Generate, vec![Frame::Break]);
+        reply.outcome = Outcome::Cut;
+        reply
+    }
+
     /// The number of tokens of the request.
     pub(super) fn count(received: &Received) -> Self {
         let tokens = prompt_tokens(received);

@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) token_hold: Mutex<Option<Hold>>,
     /// Counts the times that everything that waits was let through.
     pub(super) releases: watch::Sender<u64>,
+    /// Whether the server stops: nobody can release what waits then.
+    pub(super) stopping: watch::Sender<bool>,
 }
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -188,7 +190,10 @@ async fn model_call(shared: &Shared, endpoint: Endpoint, request: Request) -> Re
         received.read_body(body);
     }
     // Subscribed before anybody can see the request, so that no release is missed.
-    let releases = shared.releases.subscribe();
+    let mut waits = Waits {
+        releases: shared.releases.subscribe(),
+        stopping: shared.stopping.subscribe(),
+    };
     let entry = shared.log.open(&mut received);
     let checked = shared
         .check_credentials(&received, &request.headers)
@@ -200,10 +205,23 @@ async fn model_call(shared: &Shared, endpoint: Endpoint, request: Request) -> Re
             ))),
         });
     let reply = match checked {
-        Ok(()) => shared.reply(&received, &entry, releases).await,
+        Ok(()) => shared.reply(&received, &entry, &mut waits).await,
         Err(refusal) => Reply::refused(&refusal, received.is_vertex()),
     };
-    write(reply, entry)
+    write(reply, entry, waits.stopping)
+}
+
+/// What ends a wait besides its hold.
+struct Waits {
+    releases: watch::Receiver<u64>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// Waits until the server stops; for ever when it has been dropped without.
+pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
+    if stopping.wait_for(|stopping| *stopping).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Reads `gemini-x:generateContent` and the like.
@@ -263,12 +281,7 @@ impl Shared {
     }
 
     /// Does what the script of a good request says.
-    async fn reply(
-        &self,
-        received: &Received,
-        entry: &Entry,
-        mut releases: watch::Receiver<u64>,
-    ) -> Reply {
+    async fn reply(&self, received: &Received, entry: &Entry, waits: &mut Waits) -> Reply {
         if received.method == Method::Count {
             return Reply::count(received);
         }
@@ -287,7 +300,8 @@ impl Shared {
             };
             tokio::select! {
                 () = passed => {}
-                _ = releases.changed() => {}
+                _ = waits.releases.changed() => {}
+                () = stopped(waits.stopping.clone()) => return Reply::broken(),
             }
             entry.note(Outcome::Open);
         }
@@ -338,15 +352,18 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(hold) = hold {
-            hold.pass().await;
+            tokio::select! {
+                () = hold.pass() => {}
+                () = stopped(self.stopping.subscribe()) => {}
+            }
         }
     }
 }
 
 /// Sends `reply`; its outcome is noted when the last of it has been handed on.
-fn write(reply: Reply, entry: Entry) -> Response {
+fn write(reply: Reply, entry: Entry, stopping: watch::Receiver<bool>) -> Response {
     let outcome = reply.outcome;
-    let frames = frames(reply.frames, entry, outcome);
+    let frames = frames(reply.frames, entry, outcome, stopping);
     let mut response = Response::new(Body::from_stream(frames));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -363,37 +380,52 @@ fn frames(
     frames: Vec<Frame>,
     entry: Entry,
     outcome: Outcome,
+    stopping: watch::Receiver<bool>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let begin = (frames.into_iter(), Some(entry));
-    stream::unfold(begin, move |(mut frames, mut entry)| async move {
-        loop {
-            // The server sends what it has when it must wait: each piece goes out on its own.
-            tokio::task::yield_now().await;
-            match frames.next() {
-                Some(Frame::Write(bytes)) => return Some((Ok(bytes), (frames, entry))),
-                Some(Frame::Wait(hold)) => {
-                    if let Some(entry) = &entry {
-                        entry.note(Outcome::Held);
+    stream::unfold(begin, move |(mut frames, mut entry)| {
+        let stopping = stopping.clone();
+        async move {
+            loop {
+                // The server sends what it has when it must wait: each piece goes out on its own.
+                tokio::task::yield_now().await;
+                match frames.next() {
+                    Some(Frame::Write(bytes)) => return Some((Ok(bytes), (frames, entry))),
+                    Some(Frame::Wait(hold)) => {
+                        if let Some(entry) = &entry {
+                            entry.note(Outcome::Held);
+                        }
+                        tokio::select! {
+                            () = hold.pass() => {}
+                            () = stopped(stopping.clone()) => return Some((Err(cut()), ended())),
+                        }
+                        if let Some(entry) = &entry {
+                            entry.note(Outcome::Open);
+                        }
                     }
-                    hold.pass().await;
-                    if let Some(entry) = &entry {
-                        entry.note(Outcome::Open);
+                    Some(Frame::Break) => {
+                        if let Some(entry) = entry.take() {
+                            entry.settle(outcome);
+                        }
+                        return Some((Err(cut()), ended()));
                     }
-                }
-                Some(Frame::Break) => {
-                    if let Some(entry) = entry.take() {
-                        entry.settle(outcome);
+                    None => {
+                        entry.take()?.settle(outcome);
+                        return None;
                     }
-                    let cut = io::Error::other("the script cuts the reply here");
-                    return Some((Err(cut), (Vec::new().into_iter(), None)));
-                }
-                None => {
-                    entry.take()?.settle(outcome);
-                    return None;
                 }
             }
         }
     })
+}
+
+/// A stream of which nothing is left.
+fn ended() -> (std::vec::IntoIter<Frame>, Option<Entry>) {
+    (Vec::new().into_iter(), None)
+}
+
+fn cut() -> io::Error {
+    io::Error::other("the script cuts the reply here")
 }
 
 async fn token(
