@@ -5,6 +5,7 @@
 //! it is scripted ([`Script`]) or as a [`Fallback`] says, and writes down every request
 //! ([`Received`]): whether a paid call was repeated after a crash is read from there.
 
+mod answer;
 mod builder;
 mod check;
 mod fallback;
@@ -19,8 +20,10 @@ mod server;
 mod tokens;
 mod usage;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use serde_json::json;
@@ -188,6 +191,19 @@ impl FakeGemini {
         self.shared.log.requests()
     }
 
+    /// The logged requests that were answered though the same had been answered before: what a
+    /// client that forgot an answer pays for twice.
+    #[must_use]
+    pub fn repeated(&self) -> Vec<Received> {
+        let mut answered = BTreeSet::new();
+        let mut requests = self.requests();
+        requests.retain(|asked| {
+            let is_paid = asked.method.is_paid() && asked.outcome == Outcome::Answered;
+            is_paid && !answered.insert(asked.fingerprint())
+        });
+        requests
+    }
+
     /// Waits until `n` requests to models have arrived since the start.
     ///
     /// # Cancel safety
@@ -236,6 +252,13 @@ impl FakeGemini {
             .unwrap_or_else(PoisonError::into_inner);
         *kept = Some(hold.clone());
         hold
+    }
+
+    /// Answers the next `requests` for access tokens with 503.
+    pub fn fail_tokens(&self, requests: usize) {
+        self.shared
+            .token_failures
+            .store(requests, Ordering::Relaxed);
     }
 
     /// Serves until the listener fails, which is never in good times.

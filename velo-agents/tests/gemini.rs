@@ -151,7 +151,12 @@ async fn every_failure_has_its_kind_and_is_tried_as_often_as_it_may_help() {
             let error = reply.unwrap_err();
             assert_eq!(error.kind, kind, "{script:?}: {error}");
             assert_eq!(fake.requests().len(), requests, "{script:?}");
-            assert_eq!(error.usage().requests as usize, requests, "{script:?}");
+            let usage = error.usage();
+            assert_eq!(usage.requests as usize, requests, "{script:?}");
+            if kind == Blocked {
+                assert_eq!(usage.input_tokens, PROMPT_TOKENS, "{script:?}");
+                assert!(usage.cost_usd > 0.0, "{script:?}");
+            }
             let waits = seen.iter().filter(|seen| seen.starts_with('~')).count();
             assert_eq!(waits, requests - 1, "{script:?}");
         }
@@ -406,6 +411,11 @@ async fn a_client_that_dies_at_a_hold_is_seen_and_its_second_try_has_the_same_fi
         .collect();
     assert_eq!(prints[0], prints[1]);
     assert_ne!(prints[1], prints[2]);
+    assert!(fake.repeated().is_empty(), "nobody has read the first one");
+    fake.next(Script::answer(TEXT));
+    ask(config(&fake), &request()).await.0.unwrap();
+    let repeated: Vec<usize> = fake.repeated().iter().map(|asked| asked.n).collect();
+    assert_eq!(repeated, [4]);
 }
 
 #[tokio::test]

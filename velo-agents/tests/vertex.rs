@@ -227,6 +227,23 @@ async fn a_caller_that_gives_up_leaves_the_token_to_the_next() {
 }
 
 #[tokio::test]
+async fn a_token_endpoint_that_fails_for_a_while_is_asked_again() {
+    for index in 0..3 {
+        let fake = builder().start().await.unwrap();
+        always_hello(&fake);
+        let (grant, source) = sources(&fake).swap_remove(index);
+        let model = model(&fake, source);
+        fake.fail_tokens(2);
+        let reply = ask(&model).await.unwrap();
+        assert_eq!(reply.usage.requests, 1, "{grant:?}");
+        fake.revoke_tokens();
+        fake.fail_tokens(99);
+        let error = ask(&model).await.unwrap_err();
+        assert_eq!(error.kind, ModelErrorKind::Unavailable, "{grant:?}");
+    }
+}
+
+#[tokio::test]
 async fn credentials_that_are_refused_end_the_call_with_what_to_do() {
     let fake = builder().start().await.unwrap();
     always_hello(&fake);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -136,6 +137,7 @@ impl Builder {
                 self.token_lifetime,
             ),
             token_hold: Mutex::new(None),
+            token_failures: AtomicUsize::new(0),
             releases: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
         });

@@ -9,6 +9,8 @@ use super::received::{Outcome, Received};
 
 /// Most requests that are kept; older ones are forgotten, but still counted.
 pub const MAX_LOGGED: usize = 10_000;
+/// Most bytes of request bodies that are kept, so that long prompts do not fill the memory.
+const MAX_LOGGED_BYTES: usize = 256 * 1024 * 1024;
 
 /// All requests, oldest first.
 #[derive(Debug, Default)]
@@ -21,6 +23,7 @@ pub(super) struct Log {
 #[derive(Debug, Default)]
 struct Kept {
     received: usize,
+    bytes: usize,
     requests: VecDeque<Received>,
 }
 
@@ -45,8 +48,12 @@ impl Log {
             let mut kept = self.lock();
             kept.received += 1;
             received.n = kept.received;
-            if kept.requests.len() == MAX_LOGGED {
-                kept.requests.pop_front();
+            kept.bytes += received.body.len();
+            while kept.requests.len() >= MAX_LOGGED || kept.bytes > MAX_LOGGED_BYTES {
+                let Some(oldest) = kept.requests.pop_front() else {
+                    break;
+                };
+                kept.bytes -= oldest.body.len();
             }
             kept.requests.push_back(received.clone());
             kept.received

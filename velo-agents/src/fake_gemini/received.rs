@@ -45,6 +45,8 @@ pub struct Received {
     pub headers: Vec<(String, String)>,
     /// What became of it so far.
     pub outcome: Outcome,
+    /// Whether it asks for thoughts.
+    pub(super) thinks: bool,
 }
 
 /// Where a request came to.
@@ -95,7 +97,8 @@ pub enum Outcome {
     Open,
     /// It waits at a [`Hold`](super::Hold).
     Held,
-    /// The whole reply was written.
+    /// The whole reply was handed to the operating system, to the last byte but the mark of its
+    /// end. Whether the client has read it is not known.
     Answered,
     /// The whole refusal was written, with this HTTP status.
     Failed(u16),
@@ -186,6 +189,9 @@ impl Received {
                 either(config, "responseFormat", "response_format")?[0]["text"].get("schema")
             })
             .cloned();
+        self.thinks = either(config, "thinkingConfig", "thinking_config")
+            .and_then(|thinking| either(thinking, "thinkingLevel", "thinking_level"))
+            .is_some();
         self.max_output_tokens = either(config, "maxOutputTokens", "max_output_tokens")
             .and_then(Value::as_u64)
             .and_then(|most| u32::try_from(most).ok());

@@ -44,7 +44,7 @@ impl Refusal {
             "Invalid JSON payload received. Unknown name \"{name}\"{at}: Cannot find field."
         );
         let violation = json!({"field": place, "description": message});
-        Self::invalid(message.clone()).with("BadRequest", json!({"fieldViolations": [violation]}))
+        Self::invalid(message).with("BadRequest", json!({"fieldViolations": [violation]}))
     }
 
     pub(super) fn invalid_key() -> Self {

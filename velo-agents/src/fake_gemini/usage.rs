@@ -29,11 +29,11 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(received: &Received, thinks: bool) -> Self {
+    pub(super) fn new(received: &Received) -> Self {
         let prompt = prompt_tokens(received);
         Self {
             prompt,
-            thoughts: if thinks {
+            thoughts: if received.thinks {
                 prompt.div_ceil(PROMPT_TOKENS_PER_THOUGHT)
             } else {
                 0

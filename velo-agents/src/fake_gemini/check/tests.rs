@@ -21,6 +21,7 @@ fn received(method: Method, endpoint: Endpoint, model: &str) -> Received {
         body: String::new(),
         headers: Vec::new(),
         outcome: Outcome::Open,
+        thinks: false,
     }
 }
 
