@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use jsonwebtoken::DecodingKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -142,6 +143,12 @@ impl Builder {
             stopping: watch::Sender::new(false),
         });
         let router = server::router(Arc::clone(&shared));
+        // Replies are many small pieces: each would wait for the one before to be acknowledged.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection of the fake server is slower than it could be");
+            }
+        });
         let stopped = server::stopped(shared.stopping.subscribe());
         let serving = tokio::spawn(async move {
             let serve = axum::serve(listener, router);
