@@ -20,6 +20,11 @@ const TEXT: &str = "Hello, wörld";
 /// The tokens of what [`request`] asks, as the fake counts them: 2 of the system instruction and 3 of the turn.
 const PROMPT_TOKENS: u64 = 5;
 
+/// What must happen soon; if it does not, the test fails instead of waiting for ever.
+async fn soon<T>(happens: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, happens).await.unwrap()
+}
+
 fn request() -> ChatRequest {
     ChatRequest {
         agent: "oracle".to_owned(),
@@ -56,9 +61,7 @@ async fn ask(config: GeminiConfig, asked: &ChatRequest) -> (Result<ChatReply, Mo
         Progress::Waiting(delay) => seen.push(format!("~{}", delay.as_millis())),
         _ => (),
     };
-    let reply = tokio::time::timeout(PATIENCE, model.complete(asked, &mut progress))
-        .await
-        .unwrap();
+    let reply = soon(model.complete(asked, &mut progress)).await;
     if let Err(error) = &reply {
         assert!(
             !format!("{error} {error:?}").contains(DEFAULT_KEY),
@@ -319,27 +322,35 @@ async fn a_server_that_never_answers_is_left_at_the_time_limit() {
     let fake = FakeGemini::start().await.unwrap();
     fake.next(Script::hang());
     let mut config = config(&fake);
-    config.request_timeout = Duration::from_millis(50);
+    config.request_timeout = Duration::from_millis(300);
     config.retry.max_attempts = 1;
     let error = ask(config, &request()).await.0.unwrap_err();
     assert_eq!(error.kind, ModelErrorKind::Unavailable);
-    fake.wait_until(|requests| requests[0].outcome == Outcome::ClientGone)
-        .await;
+    soon(fake.wait_until(|requests| {
+        requests
+            .first()
+            .is_some_and(|first| first.outcome == Outcome::ClientGone)
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_begun_again() {
     let fake = FakeGemini::start().await.unwrap();
     let (stalled, _hold) = Script::answer(TEXT).paused_after(2);
-    fake.next(stalled);
-    fake.next(Script::answer(TEXT));
+    fake.next_of("oracle", "draft_prd", stalled);
+    fake.always_of("oracle", "draft_prd", Script::answer(TEXT));
     let mut config = config(&fake);
-    config.idle_timeout = Duration::from_millis(50);
+    config.idle_timeout = Duration::from_millis(300);
     let (reply, seen) = ask(config, &request()).await;
     assert_eq!(reply.unwrap().text, TEXT);
     assert_eq!(&seen[..3], ["Hel", "lo,", "!"]);
-    fake.wait_until(|requests| requests[0].outcome == Outcome::ClientGone)
-        .await;
+    soon(fake.wait_until(|requests| {
+        requests
+            .first()
+            .is_some_and(|first| first.outcome == Outcome::ClientGone)
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -360,7 +371,7 @@ async fn a_held_request_is_answered_after_its_release() {
         let config = config(&fake);
         async move { ask(config, &request()).await.0 }
     });
-    hold.reached(1).await;
+    soon(hold.reached(1)).await;
     assert_eq!(outcomes(&fake), [Outcome::Held]);
     hold.release();
     assert_eq!(asking.await.unwrap().unwrap().text, TEXT);
@@ -376,7 +387,7 @@ async fn a_release_of_all_answers_what_hangs_with_a_timeout() {
         let config = config(&fake);
         async move { ask(config, &request()).await.0 }
     });
-    fake.wait_for_requests(1).await;
+    soon(fake.wait_for_requests(1)).await;
     fake.release();
     assert_eq!(asking.await.unwrap().unwrap().text, TEXT);
     assert_eq!(outcomes(&fake), [Outcome::Failed(504), Outcome::Answered]);
@@ -396,8 +407,12 @@ async fn a_client_that_dies_at_a_hold_is_seen_and_its_second_try_has_the_same_fi
         () = fake.wait_for_requests(1) => {}
     }
     drop(asking);
-    fake.wait_until(|requests| requests[0].outcome == Outcome::ClientGone)
-        .await;
+    soon(fake.wait_until(|requests| {
+        requests
+            .first()
+            .is_some_and(|first| first.outcome == Outcome::ClientGone)
+    }))
+    .await;
     let mut unary = config(&fake);
     unary.streaming = false;
     ask(unary, &request()).await.0.unwrap();
@@ -494,6 +509,61 @@ async fn the_schema_of_a_rust_type_is_accepted() {
     }));
     let reply = ask(config(&fake), &asked).await.0.unwrap();
     assert_eq!(reply.text, "\"object\"");
+}
+
+#[tokio::test]
+async fn without_sse_a_stream_is_one_array() {
+    let fake = FakeGemini::start().await.unwrap();
+    fake.next(Script::answer(TEXT));
+    let base = fake.base_url();
+    let url = format!("{base}/v1/models/gemini-3.8-flash:streamGenerateContent");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let asked = http
+        .post(url)
+        .header("x-goog-api-key", DEFAULT_KEY)
+        .json(&json!({"contents": [{"parts": [{"text": "say hello"}]}]}));
+    let pieces: Vec<serde_json::Value> = asked.send().await.unwrap().json().await.unwrap();
+    let texts: Vec<&str> = pieces
+        .iter()
+        .map(|piece| {
+            piece["candidates"][0]["content"]["parts"][0]["text"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(texts, ["Hel", "lo,", " wö", "rld", ""]);
+    assert_eq!(pieces[4]["candidates"][0]["finishReason"], "STOP");
+    // No thinking was asked for: what is zero is not there.
+    let usage = &pieces[4]["usageMetadata"];
+    assert_eq!(usage["candidatesTokenCount"], 3);
+    assert!(usage.get("thoughtsTokenCount").is_none(), "{usage}");
+    assert_eq!(fake.requests()[0].method, Method::StreamArray);
+}
+
+#[tokio::test]
+async fn events_have_the_providers_framing() {
+    let fake = FakeGemini::start().await.unwrap();
+    fake.next(Script::answer(TEXT));
+    let base = fake.base_url();
+    let url = format!("{base}/v1beta/models/gemini-3.8-flash:streamGenerateContent?alt=sse");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let asked = http
+        .post(url)
+        .header("x-goog-api-key", DEFAULT_KEY)
+        .json(&json!({"contents": [{"parts": [{"text": "say hello"}]}]}));
+    let response = asked.send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let body = response.text().await.unwrap();
+    let events: Vec<&str> = body.split_terminator("\r\n\r\n").collect();
+    assert_eq!(events.len(), 5);
+    assert!(body.ends_with("\r\n\r\n") && !body.contains("[DONE]"));
+    for (index, event) in events.iter().enumerate() {
+        let piece: serde_json::Value =
+            serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+        assert!(piece["usageMetadata"]["promptTokenCount"].is_u64());
+        let is_last = piece["candidates"][0].get("finishReason").is_some();
+        assert_eq!(is_last, index == 4);
+    }
 }
 
 /// Repeats what it was asked, or fails as it was told.

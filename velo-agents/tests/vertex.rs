@@ -22,6 +22,13 @@ use velo_agents::model::{
 
 const EMAIL: &str = "worker@acme.example";
 const CALLERS: usize = 20;
+/// Longest that anything here may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What must happen soon; if it does not, the test fails instead of waiting for ever.
+async fn soon<T>(happens: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, happens).await.unwrap()
+}
 
 /// A key pair in PEM form.
 struct Keys {
@@ -90,7 +97,7 @@ async fn ask(model: &Gemini) -> Result<ChatReply, ModelError> {
         temperature: None,
         max_output_tokens: 10_000,
     };
-    model.complete(&request, &mut |_| ()).await
+    soon(model.complete(&request, &mut |_| ())).await
 }
 
 fn always_hello(fake: &FakeGemini) {
@@ -191,8 +198,8 @@ async fn callers_at_the_same_time_share_one_token_and_one_renewal() {
         for round in 1..=2 {
             let hold = fake.hold_tokens();
             let asked = futures::future::join_all((0..CALLERS).map(|_| ask(&model)));
-            let (replies, ()) = futures::join!(asked, async {
-                hold.reached(1).await;
+            let (replies, ()) = futures::join!(soon(asked), async {
+                soon(hold.reached(1)).await;
                 hold.release();
             });
             for reply in replies {

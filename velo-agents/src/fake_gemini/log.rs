@@ -114,15 +114,70 @@ impl Entry {
 
     /// Notes how it ended.
     pub(super) fn settle(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
         self.is_settled = true;
         self.note(outcome);
+        tracing::debug!(n = self.n, ?outcome, "the fake model was asked");
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.note(Outcome::ClientGone);
+            self.end(Outcome::ClientGone);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::received::{Endpoint, Method};
+    use super::*;
+
+    fn received(body: String) -> Received {
+        let endpoint = Endpoint::ApiKey {
+            version: "v1".to_owned(),
+        };
+        let mut received = Received::example(Method::Generate, endpoint, "gemini-x");
+        received.body = body;
+        received
+    }
+
+    fn numbers(log: &Log) -> Vec<usize> {
+        log.requests().iter().map(|kept| kept.n).collect()
+    }
+
+    #[tokio::test]
+    async fn the_oldest_request_is_forgotten_at_the_limit_but_counted() {
+        let log = Arc::new(Log::default());
+        let first = log.open(&mut received(String::new()));
+        for _ in 0..MAX_LOGGED {
+            log.open(&mut received(String::new()))
+                .settle(Outcome::Answered);
+        }
+        log.wait_for(MAX_LOGGED + 1).await;
+        first.settle(Outcome::Answered);
+        let kept = numbers(&log);
+        assert_eq!((kept.len(), kept[0]), (MAX_LOGGED, 2));
+    }
+
+    #[test]
+    fn long_bodies_are_forgotten_earlier() {
+        let log = Arc::new(Log::default());
+        let half = "x".repeat(MAX_LOGGED_BYTES / 2);
+        for _ in 0..3 {
+            log.open(&mut received(half.clone()));
+        }
+        assert_eq!(numbers(&log), [2, 3]);
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_before_its_end_has_lost_its_client() {
+        let log = Arc::new(Log::default());
+        drop(log.open(&mut received(String::new())));
+        assert_eq!(log.requests()[0].outcome, Outcome::ClientGone);
     }
 }

@@ -217,3 +217,28 @@ fn text_of(content: &Value) -> String {
         .filter_map(|part| part["text"].as_str())
         .collect()
 }
+
+#[cfg(test)]
+impl Received {
+    /// One that asks nothing.
+    pub(super) fn example(method: Method, endpoint: Endpoint, model: &str) -> Self {
+        Self {
+            n: 1,
+            at: Utc::now(),
+            endpoint,
+            model: model.to_owned(),
+            method,
+            agent: None,
+            purpose: None,
+            system: String::new(),
+            turns: Vec::new(),
+            schema: None,
+            max_output_tokens: None,
+            temperature: None,
+            body: String::new(),
+            headers: Vec::new(),
+            outcome: Outcome::Open,
+            thinks: false,
+        }
+    }
+}

@@ -257,4 +257,14 @@ mod tests {
         tokens.revoke_all();
         assert!(!tokens.is_good(&token, now));
     }
+
+    #[test]
+    fn the_oldest_token_ends_at_the_limit() {
+        let tokens = Tokens::new(Accounts::default(), String::new(), Duration::ZERO);
+        for n in 0..=MAX_TOKENS {
+            tokens.accept(n.to_string());
+        }
+        let now = Instant::now();
+        assert!(!tokens.is_good("0", now) && tokens.is_good("1", now));
+    }
 }

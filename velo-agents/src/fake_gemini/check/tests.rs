@@ -1,29 +1,6 @@
-use chrono::Utc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fake_gemini::received::Outcome;
-
-fn received(method: Method, endpoint: Endpoint, model: &str) -> Received {
-    Received {
-        n: 1,
-        at: Utc::now(),
-        endpoint,
-        model: model.to_owned(),
-        method,
-        agent: None,
-        purpose: None,
-        system: String::new(),
-        turns: Vec::new(),
-        schema: None,
-        max_output_tokens: None,
-        temperature: None,
-        body: String::new(),
-        headers: Vec::new(),
-        outcome: Outcome::Open,
-        thinks: false,
-    }
-}
 
 fn by_key() -> Endpoint {
     Endpoint::ApiKey {
@@ -47,7 +24,7 @@ fn asked(more: &Value) -> Value {
 }
 
 fn refusal(endpoint: Endpoint, asked: &Value) -> String {
-    let received = received(Method::Generate, endpoint, "gemini-3.8-flash");
+    let received = Received::example(Method::Generate, endpoint, "gemini-3.8-flash");
     match body(&received, asked) {
         Ok(()) => String::new(),
         Err(refusal) => {
@@ -228,7 +205,7 @@ fn unknown_and_retired_models_and_wrong_locations_are_not_found() {
         (on_vertex("us-central1"), "gemini-3.8-flash", false),
         (on_vertex("us-central1"), "gemini-3.5-flash", true),
     ] {
-        let received = received(Method::Generate, endpoint, id);
+        let received = Received::example(Method::Generate, endpoint, id);
         let found = model(&received, &["served-here".to_owned()]);
         assert_eq!(found.is_ok(), is_found, "{id}");
         if let Err(refusal) = found {
@@ -241,7 +218,7 @@ fn unknown_and_retired_models_and_wrong_locations_are_not_found() {
 fn counting_by_key_takes_the_contents_alone() {
     let sent = asked(&json!({"systemInstruction": {"parts": [{"text": "be brief"}]}}));
     for (endpoint, is_taken) in [(by_key(), false), (on_vertex("global"), true)] {
-        let received = received(Method::Count, endpoint, "gemini-3.8-flash");
+        let received = Received::example(Method::Count, endpoint, "gemini-3.8-flash");
         assert_eq!(body(&received, &sent).is_ok(), is_taken);
     }
 }
