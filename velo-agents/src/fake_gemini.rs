@@ -235,7 +235,7 @@ impl FakeGemini {
         self.shared.tokens.revoke_all();
     }
 
-    /// The requests for access tokens, oldest first: the last [`MAX_LOGGED`].
+    /// The requests for access tokens that were decided, oldest first: the last [`MAX_LOGGED`].
     #[must_use]
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.shared.tokens.exchanges()

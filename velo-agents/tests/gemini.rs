@@ -433,6 +433,46 @@ async fn a_client_that_dies_at_a_hold_is_seen_and_its_second_try_has_the_same_fi
     assert_eq!(repeated, [4]);
 }
 
+const CHILD_URL: &str = "VELO_TEST_CHILD_URL";
+
+/// Not a test: what the process of the next one does.
+#[tokio::test]
+#[ignore = "run in a process of its own by a_killed_process_is_seen_and_may_ask_again"]
+async fn a_process_that_asks() {
+    let Ok(url) = std::env::var(CHILD_URL) else {
+        return;
+    };
+    let mut config = GeminiConfig::with_api_key(Secret::new(DEFAULT_KEY));
+    config.base_url = Some(url);
+    assert_eq!(ask(config, &request()).await.0.unwrap().text, TEXT);
+}
+
+#[tokio::test]
+async fn a_killed_process_is_seen_and_may_ask_again() {
+    let fake = FakeGemini::start().await.unwrap();
+    let (script, _hold) = Script::answer(TEXT).held();
+    fake.next(script);
+    fake.next(Script::answer(TEXT));
+    let start = || {
+        tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "a_process_that_asks"])
+            .env(CHILD_URL, fake.base_url())
+            .stdout(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    };
+    let mut killed = start();
+    soon(fake.wait_for_requests(1)).await;
+    killed.kill().await.unwrap();
+    soon(fake.wait_until(|requests| requests[0].outcome == Outcome::ClientGone)).await;
+    assert!(soon(start().wait()).await.unwrap().success());
+    let requests = fake.requests();
+    assert_eq!(outcomes(&fake), [Outcome::ClientGone, Outcome::Answered]);
+    assert_eq!(requests[0].fingerprint(), requests[1].fingerprint());
+    assert!(fake.repeated().is_empty());
+}
+
 #[tokio::test]
 async fn a_server_that_stopped_breaks_what_it_held_and_is_not_there_any_more() {
     let fake = FakeGemini::start().await.unwrap();

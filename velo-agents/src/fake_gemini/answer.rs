@@ -59,7 +59,7 @@ impl Answer<'_> {
 
     /// Valid JSON up to its middle, and then nothing.
     pub(super) fn malformed(&self) -> Reply {
-        let whole = self.piece(Some("Velo"), Some("STOP"), "Velo").to_string();
+        let whole = self.piece(Some("Velo"), Some("STOP"), 4).to_string();
         let half = &whole[..whole.len() / 2];
         Reply::spoilt(
             self.received.method,
@@ -91,7 +91,7 @@ impl Answer<'_> {
             End::MaxTokens => Some("MAX_TOKENS"),
             End::Safety => Some("SAFETY"),
         };
-        let body = pretty(&self.piece(Some(text), finish, text));
+        let body = pretty(&self.piece(Some(text), finish, text.chars().count()));
         let method = self.received.method;
         match end {
             End::Cut { .. } => {
@@ -113,11 +113,11 @@ impl Answer<'_> {
             | End::Error { after_chunks, .. } => (texts.len().min(after_chunks), false),
             End::Stop | End::MaxTokens | End::Safety => (texts.len(), true),
         };
-        let mut so_far = String::new();
+        let mut chars = 0;
         let mut pieces = Vec::new();
         for text in &texts[..sent] {
-            so_far.push_str(text);
-            pieces.push(self.piece(Some(text), None, &so_far));
+            chars += text.chars().count();
+            pieces.push(self.piece(Some(text), None, chars));
         }
         if is_whole {
             let reason = match end {
@@ -125,7 +125,7 @@ impl Answer<'_> {
                 End::Safety => "SAFETY",
                 _ => "STOP",
             };
-            pieces.push(self.piece(None, Some(reason), &so_far));
+            pieces.push(self.piece(None, Some(reason), chars));
         }
         let method = self.received.method;
         let mut texts = framed(method, &pieces);
@@ -155,8 +155,8 @@ impl Answer<'_> {
         reply
     }
 
-    /// One `GenerateContentResponse`. The last piece of a stream has a signature and no text.
-    fn piece(&self, text: Option<&str>, finish: Option<&str>, so_far: &str) -> Value {
+    /// One `GenerateContentResponse`, with which so many characters are written. The last piece of a stream has a signature and no text.
+    fn piece(&self, text: Option<&str>, finish: Option<&str>, chars: usize) -> Value {
         let mut part = json!({"text": text.unwrap_or_default()});
         let mut candidate = json!({"index": 0});
         if let Some(finish) = finish {
@@ -165,7 +165,7 @@ impl Answer<'_> {
         }
         candidate["content"] = json!({"parts": [part], "role": "model"});
         let mut piece = json!({"candidates": [candidate]});
-        self.sign(&mut piece, self.meter.after(so_far));
+        self.sign(&mut piece, self.meter.after(chars));
         piece
     }
 

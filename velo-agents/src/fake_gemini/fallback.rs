@@ -1,6 +1,5 @@
 //! What answers when no script does.
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -61,11 +60,5 @@ impl Fallback for Unscripted {
                 name(&request.purpose)
             ),
         ))
-    }
-}
-
-impl fmt::Debug for dyn Fallback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fallback")
     }
 }

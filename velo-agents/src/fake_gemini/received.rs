@@ -97,8 +97,8 @@ pub enum Outcome {
     Open,
     /// It waits at a [`Hold`](super::Hold).
     Held,
-    /// The whole reply was handed to the operating system, to the last byte but the mark of its
-    /// end. Whether the client has read it is not known.
+    /// The whole reply was handed on for sending, all but the mark of its end. Whether the client
+    /// has read it is not known.
     Answered,
     /// The whole refusal was written, with this HTTP status.
     Failed(u16),

@@ -216,7 +216,7 @@ impl Tokens {
         }
         decided?;
         let token = format!("fake-access-token-{}", Uuid::new_v4().simple());
-        self.add(token.clone(), Some(Instant::now() + self.lifetime));
+        self.add(token.clone(), Instant::now().checked_add(self.lifetime));
         Ok(token)
     }
 

@@ -11,7 +11,11 @@ const PROMPT_TOKENS_PER_THOUGHT: u64 = 8;
 
 /// The tokens of `text`.
 pub(super) fn tokens(text: &str) -> u64 {
-    text.chars().count().div_ceil(CHARS_PER_TOKEN) as u64
+    tokens_of(text.chars().count())
+}
+
+fn tokens_of(chars: usize) -> u64 {
+    chars.div_ceil(CHARS_PER_TOKEN) as u64
 }
 
 /// The tokens of what was asked.
@@ -55,9 +59,9 @@ impl Meter {
         }
     }
 
-    /// The counts once `text` has been written. Those that are zero are left out.
-    pub(super) fn after(&self, text: &str) -> Value {
-        self.counts(tokens(text), self.thoughts)
+    /// The counts once so many characters have been written. Those that are zero are left out.
+    pub(super) fn after(&self, chars: usize) -> Value {
+        self.counts(tokens_of(chars), self.thoughts)
     }
 
     /// The counts when nothing was generated.
