@@ -7,6 +7,8 @@ pub mod blob;
 pub mod catalogue;
 pub mod document;
 pub mod domain;
+#[cfg(feature = "fake-gemini")]
+pub mod fake_gemini;
 pub mod model;
 pub mod planning;
 pub mod prompt;

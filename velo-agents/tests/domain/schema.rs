@@ -2,8 +2,9 @@ use sqlx::{Executor, PgPool, Row, SqlSafeStr};
 use velo_agents::domain::project::ProjectStatus;
 use velo_agents::domain::tenant::PlanTier;
 use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER, STATEMENTS, tenant};
+use velo_engine::test_kit;
 
-use crate::support::{database, migrated};
+use crate::support::migrated;
 
 const SOURCES: &[&str] = &[
     include_str!("../../src/domain.rs"),
@@ -51,7 +52,7 @@ fn every_statement_is_listed_named_once_and_bound_to_a_tenant() {
 
 #[tokio::test]
 async fn migrating_twice_and_at_the_same_time_is_harmless() {
-    let pool = database().await;
+    let pool = test_kit::database().await;
     let (one, two) = tokio::join!(domain::migrate(&pool), domain::migrate(&pool));
     one.unwrap();
     two.unwrap();

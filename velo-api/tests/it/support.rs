@@ -20,7 +20,7 @@ use velo_agents::blob::Blobs;
 use velo_agents::domain::project::Project;
 use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER, ProjectEvent};
 use velo_api::Bind;
-use velo_engine::events;
+use velo_engine::{events, test_kit};
 
 /// How long a test waits for what must come before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,20 +33,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 /// A new database with all tables.
 async fn migrated() -> PgPool {
-    let server =
-        std::env::var("DATABASE_URL").expect("DATABASE_URL names a Postgres server for tests");
-    let admin = PgPool::connect(&server).await.unwrap();
-    let name = format!("api_{}", Uuid::new_v4().simple());
-    sqlx::query(AssertSqlSafe(format!("create database {name}")))
-        .execute(&admin)
-        .await
-        .unwrap();
-    let options = (*admin.connect_options()).clone().database(&name);
-    let pool = PgPoolOptions::new()
-        .max_connections(6)
-        .connect_with(options)
-        .await
-        .unwrap();
+    let pool = test_kit::database().await;
     velo_engine::migrate(&pool).await.unwrap();
     domain::migrate(&pool).await.unwrap();
     pool
