@@ -224,9 +224,9 @@ begin
     return true;
 end $$;
 
--- Leases up to `p_limit` ready runs whose code the worker has. Returns nothing for a worker that
+-- Leases up to `p_limit` ready runs whose code the worker has, or `p_only` that one run. Returns nothing for a worker that
 -- was given up: what it would lease now, nobody would take over.
-create function velo.claim(p_worker integer, p_codes text[], p_limit integer)
+create function velo.claim(p_worker integer, p_codes text[], p_limit integer, p_only bigint)
 returns table (run_id bigint, fence bigint, code text, is_cancelled boolean)
 language plpgsql as $$
 begin
@@ -242,6 +242,7 @@ begin
             select q.run_id, q.branch, q.priority, q.ready_at
             from velo.queue q
             where q.code = wanted.name and q.ready_at is not null
+              and (p_only is null or q.run_id = p_only)
             order by q.priority, q.ready_at
             limit p_limit
             for update skip locked

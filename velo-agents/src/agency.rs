@@ -2,11 +2,17 @@
 //!
 //! ```no_run
 //! # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
 //! use velo_agents::agency::{Agency, NewBrief};
 //! use velo_agents::blob::Blobs;
-//! use velo_agents::domain::{LOCAL_TENANT, LOCAL_USER};
+//! use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER};
+//! use velo_agents::model::offline::OfflineModel;
+//! use velo_engine::Engine;
 //!
-//! let agency = Agency::new(pool, Blobs::local(".velo/blobs".as_ref())?);
+//! let engine = Engine::migrate_and_connect(pool).await?;
+//! domain::migrate(engine.pool()).await?;
+//! let blobs = Blobs::local(".velo/blobs".as_ref())?;
+//! let agency = Agency::new(engine, blobs, Arc::new(OfflineModel));
 //! let brief = NewBrief::new("A shop for tea, with a blog about brewing it");
 //! let project = agency.create_project(LOCAL_TENANT, LOCAL_USER, &brief, Some("request-1")).await?;
 //! println!("{} is {}", project.name, project.status);
@@ -17,12 +23,16 @@
 mod brief;
 mod error;
 
+use std::sync::Arc;
+
 use sqlx::{PgConnection, PgPool};
-use velo_engine::events;
+use velo_engine::{Engine, Graph, events};
 
 use crate::blob::Blobs;
 use crate::domain::project::{self, NewProject, Project};
 use crate::domain::{ProjectEvent, ProjectId, StoreError, TenantId, UserId};
+use crate::model::ChatModel;
+use crate::planning::{self, Planning};
 
 pub use brief::{DERIVED_NAME_MAX, MAX_BRIEF, MAX_NAME, NewBrief};
 pub use error::AgencyError;
@@ -30,30 +40,48 @@ pub use error::AgencyError;
 /// The longest request key, in bytes.
 pub const MAX_REQUEST_KEY: usize = 255;
 
-/// What the agency works with: the database and the store of contents. Cheap to clone.
+/// What the agency works with: the engine, the store of contents and the workflows. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Agency {
-    pool: PgPool,
+    engine: Engine,
     blobs: Blobs,
+    planning: Graph<Planning>,
 }
 
 impl Agency {
-    /// An agency that works in `pool`, where [`velo_engine::migrate`] and
-    /// [`domain::migrate`](crate::domain::migrate) have run, and keeps contents in `blobs`.
+    /// An agency that works with `engine`, in whose database
+    /// [`domain::migrate`](crate::domain::migrate) has run, keeps contents in `blobs`, and whose own
+    /// workers ask `model`. Workers of other processes ask theirs.
     #[must_use]
-    pub const fn new(pool: PgPool, blobs: Blobs) -> Self {
-        Self { pool, blobs }
+    pub fn new(engine: Engine, blobs: Blobs, model: Arc<dyn ChatModel>) -> Self {
+        Self {
+            planning: planning::graph(model, blobs.clone()),
+            engine,
+            blobs,
+        }
     }
 
     /// The database.
     #[must_use]
-    pub const fn pool(&self) -> &PgPool {
-        &self.pool
+    pub fn pool(&self) -> &PgPool {
+        self.engine.pool()
+    }
+
+    /// The engine that runs the workflows.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The planning workflow, for a worker to serve.
+    #[must_use]
+    pub fn planning(&self) -> &Graph<Planning> {
+        &self.planning
     }
 
     /// The store of contents.
     #[must_use]
-    pub const fn blobs(&self) -> &Blobs {
+    pub fn blobs(&self) -> &Blobs {
         &self.blobs
     }
 
@@ -92,7 +120,7 @@ impl Agency {
             run_id: None,
         };
         let failed = |source| StoreError::new(DOING, source);
-        let mut tx = self.pool.begin().await.map_err(failed)?;
+        let mut tx = self.pool().begin().await.map_err(failed)?;
         if !project::add(&mut tx, &new).await? {
             return self.repeated(&mut tx, &new).await;
         }
@@ -106,7 +134,7 @@ impl Agency {
             .await
             .map_err(failed)?;
         let project = found(&mut tx, &new).await?;
-        self.begin_planning(&mut tx, &project).await?;
+        self.begin_planning(&mut tx, &project, &new.brief).await?;
         // Read again, because planning notes its run in the row.
         let project = found(&mut tx, &new).await?;
         tx.commit().await.map_err(failed)?;
@@ -131,12 +159,23 @@ impl Agency {
     }
 
     /// Starts the planning run in the transaction that makes the project, so that there is no
-    /// project that nobody plans. As yet no run is started: planning is begun by hand.
+    /// project that nobody plans.
     async fn begin_planning(
         &self,
-        _conn: &mut PgConnection,
-        _project: &Project,
+        conn: &mut PgConnection,
+        project: &Project,
+        brief: &str,
     ) -> Result<(), AgencyError> {
+        let Project {
+            id,
+            tenant_id: tenant,
+            user_id: user,
+            ..
+        } = *project;
+        let state = Planning::new(tenant, user, id, brief.to_owned());
+        let start = self.engine.start(&self.planning, state);
+        let run = start.thread(ProjectEvent::stream(id)).in_tx(conn).await?;
+        project::attach_run(conn, tenant, id, run.as_i64()).await?;
         Ok(())
     }
 }

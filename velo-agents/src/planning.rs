@@ -56,7 +56,12 @@ const PATIENT: RetryPolicy = RetryPolicy {
 pub fn graph(model: Arc<dyn ChatModel>, blobs: Blobs) -> Graph<Planning> {
     Graph::builder("velo.planning", 1)
         .node(INTAKE, nodes::intake)
-        .node(DRAFT_PRD, nodes::DraftPrd { model: Arc::clone(&model) })
+        .node(
+            DRAFT_PRD,
+            nodes::DraftPrd {
+                model: Arc::clone(&model),
+            },
+        )
         .node(CHECK_PRD, nodes::check_prd)
         .node(BREAK_DOWN, nodes::BreakDown { model })
         .node(CHECK_PLAN, nodes::check_plan)

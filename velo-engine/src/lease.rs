@@ -108,7 +108,7 @@ impl Incarnation {
     }
 
     /// Leases up to `limit` ready runs of the graphs called `codes`, those of lowest priority number
-    /// and longest wait first.
+    /// and longest wait first; with `only`, that one run if it is among them.
     ///
     /// # Errors
     /// The database's; one with SQLSTATE `VL001` when the worker was given up.
@@ -121,9 +121,10 @@ impl Incarnation {
         pool: &PgPool,
         codes: &[String],
         limit: usize,
+        only: Option<RunId>,
     ) -> Result<Vec<Claim>, sqlx::Error> {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        store::lease::claim(pool, self.id, codes, limit).await
+        store::lease::claim(pool, self.id, codes, limit, only).await
     }
 
     /// Gives all its leases back and ends the incarnation; returns how many runs it had.

@@ -34,6 +34,7 @@ pub struct WorkerBuilder {
     lease: Duration,
     slice: Duration,
     grace: Duration,
+    only: Option<RunId>,
     observer: Option<broadcast::Sender<Observed>>,
 }
 
@@ -54,6 +55,7 @@ impl Worker {
             lease: DEFAULT_LEASE,
             slice: Duration::from_secs(1),
             grace: Duration::from_secs(30),
+            only: None,
             observer: None,
         }
     }
@@ -125,6 +127,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// Has the worker run this one run, and leave all others to others.
+    #[must_use]
+    pub fn only(mut self, run: RunId) -> Self {
+        self.only = Some(run);
+        self
+    }
+
     /// Tells `observer` what happens in this process.
     #[must_use]
     pub fn observe(mut self, observer: broadcast::Sender<Observed>) -> Self {
@@ -163,6 +172,7 @@ impl WorkerBuilder {
                     lease: self.lease,
                     slice: self.slice,
                     grace: self.grace,
+                    only: self.only,
                     observer: &self.observer,
                     stop: &stop,
                 };
@@ -206,6 +216,7 @@ struct Shift<'a> {
     lease: Duration,
     slice: Duration,
     grace: Duration,
+    only: Option<RunId>,
     observer: &'a Option<broadcast::Sender<Observed>>,
     stop: &'a CancellationToken,
 }
@@ -315,7 +326,10 @@ impl Shift<'_> {
             };
             let free = (1 + slots.available_permits()).min(CLAIM_MAX);
             // Not raced against anything: a claim whose answer is dropped leaves leases that nobody uses.
-            match incarnation.claim(&setting.pool, &codes, free).await {
+            match incarnation
+                .claim(&setting.pool, &codes, free, self.only)
+                .await
+            {
                 Ok(claims) if !claims.is_empty() => {
                     setting
                         .is_crowded

@@ -1,4 +1,6 @@
 use super::{MAX_BRIEF, MAX_NAME, MAX_REQUEST_KEY};
+use velo_engine::EngineError;
+
 use crate::domain::{ProjectId, StoreError};
 
 /// Why no project was made.
@@ -56,12 +58,19 @@ pub enum AgencyError {
     /// The database did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The planning run could not be started.
+    #[error("could not begin the planning of the project")]
+    Start(#[from] EngineError),
 }
 
 impl AgencyError {
     /// Whether the same call may succeed later without being changed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Start(error) => error.is_transient(),
+            _ => false,
+        }
     }
 }

@@ -25,24 +25,8 @@ impl StoreError {
     /// or two transactions met. Wrong data, such as a project of another tenant, stays wrong.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match &self.source {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient(&code)),
-            _ => false,
-        }
+        velo_engine::is_transient(&self.source)
     }
-}
-
-/// Connection failure (08), rollback by the server (40), no resources (53), operator's
-/// intervention (57), trouble outside the server (58).
-fn is_transient(sqlstate: &str) -> bool {
-    ["08", "40", "53", "57", "58"]
-        .iter()
-        .any(|class| sqlstate.starts_with(class))
 }
 
 #[cfg(test)]
@@ -57,8 +41,6 @@ mod tests {
         assert!(StoreError::new("x", sqlx::Error::Io(lost)).is_transient());
         assert!(StoreError::new("x", sqlx::Error::PoolTimedOut).is_transient());
         assert!(!StoreError::new("x", sqlx::Error::RowNotFound).is_transient());
-        assert!(is_transient("40001") && is_transient("57P01"));
-        assert!(!is_transient("23503"));
     }
 
     #[test]

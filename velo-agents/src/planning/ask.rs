@@ -112,7 +112,12 @@ impl<'a> Errand<'a> {
                 return Err(error);
             }
         };
-        let used = self.usage(request, &reply.reply.model, reply.offline, reply.reply.usage);
+        let used = self.usage(
+            request,
+            &reply.reply.model,
+            reply.offline,
+            reply.reply.usage,
+        );
         self.record(&used).await?;
         Ok(reply)
     }
@@ -133,7 +138,10 @@ impl<'a> Errand<'a> {
         let mut tx = self.cx.begin().await?;
         self.tell(&mut tx, status, error).await?;
         if let Some(error) = error {
-            let told = format!("{} could not finish “{}”: {error}", self.agent.name, self.action);
+            let told = format!(
+                "{} could not finish “{}”: {error}",
+                self.agent.name, self.action
+            );
             status_of_project(&mut tx, self.cx, ProjectStatus::Planning, "planning", &told).await?;
         }
         tx.commit().await?;
@@ -146,7 +154,9 @@ impl<'a> Errand<'a> {
         status: ActivityStatus,
         error: Option<&NodeError>,
     ) -> Result<(), StoreError> {
-        let Planning { tenant, project, .. } = *self.cx.state();
+        let Planning {
+            tenant, project, ..
+        } = *self.cx.state();
         let has_ended = status != ActivityStatus::Started;
         let millis = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
         let new = NewActivity {
@@ -229,7 +239,9 @@ pub(super) async fn status_of_project(
     told_status: &str,
     message: &str,
 ) -> Result<(), StoreError> {
-    let Planning { tenant, project, .. } = *cx.state();
+    let Planning {
+        tenant, project, ..
+    } = *cx.state();
     project::move_to(conn, tenant, project, status, Some(message)).await?;
     let event = ProjectEvent::ProjectStatus {
         project_id: project,

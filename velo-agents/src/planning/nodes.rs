@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use velo_engine::{Again, Context, Next, Node, NodeError, NodeErrorKind, NodeResult, Overwrite, UpdateRoute};
+use velo_engine::{
+    Again, Context, Next, Node, NodeError, NodeErrorKind, NodeResult, Overwrite, UpdateRoute,
+};
 
 use super::ask::{Errand, status_of_project};
 use super::{BREAK_DOWN, CHECK_PLAN, DRAFT_PRD, Planning, Reply, STORE};
@@ -22,7 +24,9 @@ const MENDING_PLAN: &str = "Mending the task plan";
 
 /// Looks at the brief once more, since runs are started by others too, and says that planning has begun.
 pub(super) async fn intake(cx: Context<Planning>) -> NodeResult<Planning> {
-    NewBrief::new(cx.state().brief.as_str()).checked_name().permanent()?;
+    NewBrief::new(cx.state().brief.as_str())
+        .checked_name()
+        .permanent()?;
     let mut tx = cx.tx().await?;
     let message = "Oracle is about to write the PRD";
     status_of_project(&mut tx, &cx, ProjectStatus::Planning, "planning", message).await?;
@@ -82,7 +86,11 @@ impl Node<Planning> for BreakDown {
             return Ok(Next::none());
         }
         let turn = cx.state().plan_replies.len();
-        let action = if turn == 0 { PLANNING_TASKS } else { MENDING_PLAN };
+        let action = if turn == 0 {
+            PLANNING_TASKS
+        } else {
+            MENDING_PLAN
+        };
         let errand = Errand::new(&cx, "neuron", action, turn);
         let reply = errand.ask(self.model.as_ref(), asked.request()).await?;
         errand.done().await?;
@@ -115,7 +123,10 @@ fn prd_request(state: &Planning) -> Structured<PrdDraft> {
 
 fn plan_request(state: &Planning) -> Result<Structured<TaskPlanDraft>, NodeError> {
     let prd = state.prd.clone().ok_or_else(|| {
-        NodeError::permanent(format!("node {} was reached without a PRD", CHECK_PLAN.name()))
+        NodeError::permanent(format!(
+            "node {} was reached without a PRD",
+            CHECK_PLAN.name()
+        ))
     })?;
     let request = prompt::break_down(&prd, Catalogue::built_in(), &[]).request;
     let asked = Structured::new(request, move |plan: &TaskPlanDraft| plan.check(&prd));

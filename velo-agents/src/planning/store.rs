@@ -29,7 +29,12 @@ impl Node<Planning> for Store {
             File::json("prd.json", "prd", &prd, &prd.envelope)?,
             File::markdown("prd.md", "prd", prd.to_markdown(), &prd.envelope),
             File::json("task-plan.json", "task_plan", &plan, &plan.envelope)?,
-            File::markdown("task-plan.md", "task_plan", plan.to_markdown(), &plan.envelope),
+            File::markdown(
+                "task-plan.md",
+                "task_plan",
+                plan.to_markdown(),
+                &plan.envelope,
+            ),
         ];
         // Contents before the rows that name them; a content that no row names does no harm.
         let mut versions = Vec::new();
@@ -66,11 +71,18 @@ impl Store {
 /// Both documents, made of what the state holds alone: the same each time.
 fn documents(cx: &Context<Planning>) -> Result<(Prd, TaskPlan), NodeError> {
     let state = cx.state();
-    let missing = |what: &str| NodeError::permanent(format!("the run came to its end without a {what}"));
+    let missing =
+        |what: &str| NodeError::permanent(format!("the run came to its end without a {what}"));
     let prd = state.prd.clone().ok_or_else(|| missing("PRD"))?;
     let plan = state.plan.clone().ok_or_else(|| missing("plan"))?;
-    let prd_reply = state.prd_replies.last().ok_or_else(|| missing("PRD's reply"))?;
-    let plan_reply = state.plan_replies.last().ok_or_else(|| missing("plan's reply"))?;
+    let prd_reply = state
+        .prd_replies
+        .last()
+        .ok_or_else(|| missing("PRD's reply"))?;
+    let plan_reply = state
+        .plan_replies
+        .last()
+        .ok_or_else(|| missing("plan's reply"))?;
 
     let envelope = envelope(cx, "oracle", prompt::oracle_draft_prd(), prd_reply);
     let prd = Prd::new(prd, &state.brief, envelope).permanent()?;
@@ -93,7 +105,9 @@ async fn add_tasks(
     cx: &Context<Planning>,
     plan: &TaskPlan,
 ) -> Result<usize, StoreError> {
-    let Planning { tenant, project, .. } = *cx.state();
+    let Planning {
+        tenant, project, ..
+    } = *cx.state();
     let tasks = task::add_all(conn, tenant, project, &plan.new_tasks(project)).await?;
     for task in &tasks {
         let event = ProjectEvent::TaskCreated {

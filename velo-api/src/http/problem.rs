@@ -196,6 +196,10 @@ impl From<AgencyError> for Problem {
     fn from(error: AgencyError) -> Self {
         match error {
             AgencyError::Store(error) => error.into(),
+            AgencyError::Start(error) if error.is_transient() => {
+                Self::unavailable("the database does not answer: try again later", error)
+            }
+            AgencyError::Start(error) => Self::internal(error),
             AgencyError::KeyReused { .. } => Self::new(Kind::KeyReused, error.to_string()),
             refusal => Self::new(Kind::Refused, refusal.to_string()),
         }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -14,13 +13,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use uuid::Uuid;
 use velo_agents::agency::{Agency, NewBrief};
 use velo_agents::blob::Blobs;
 use velo_agents::domain::project::Project;
 use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER, ProjectEvent};
 use velo_api::Bind;
-use velo_engine::{events, test_kit};
+use velo_agents::model::offline::OfflineModel;
+use velo_engine::{Engine, events, test_kit};
 
 /// How long a test waits for what must come before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,7 +56,11 @@ impl Server {
     /// A server over any database, or none.
     pub(crate) async fn over(pool: PgPool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let agency = Agency::new(pool, Blobs::local(folder.path()).unwrap());
+        let agency = Agency::new(
+            Engine::connect(pool),
+            Blobs::local(folder.path()).unwrap(),
+            Arc::new(OfflineModel),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

@@ -71,7 +71,7 @@ pub(crate) async fn cancelled(
 pub(crate) const CLAIM: &str = "\
 -- velo: queue.claim
 select run_id, fence, code, is_cancelled
-from velo.claim($1, $2, $3)";
+from velo.claim($1, $2, $3, $4)";
 
 #[derive(FromRow)]
 struct Claimed {
@@ -86,11 +86,13 @@ pub(crate) async fn claim(
     worker: i32,
     codes: &[String],
     limit: i32,
+    only: Option<RunId>,
 ) -> Result<Vec<Claim>, sqlx::Error> {
     let claimed: Vec<Claimed> = sqlx::query_as(CLAIM)
         .bind(worker)
         .bind(codes)
         .bind(limit)
+        .bind(only)
         .fetch_all(db)
         .await?;
     let claim = |row: Claimed| Claim {

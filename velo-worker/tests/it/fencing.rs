@@ -27,7 +27,7 @@ async fn register(engine: &Engine) -> Incarnation {
 
 async fn claim_one(engine: &Engine, incarnation: Incarnation) -> lease::Lease {
     let claims = incarnation
-        .claim(engine.pool(), &["one@1".to_owned()], 1)
+        .claim(engine.pool(), &["one@1".to_owned()], 1, None)
         .await
         .unwrap();
     claims[0].lease
@@ -113,7 +113,7 @@ async fn one_lost_lease_in_a_batch_does_not_hold_up_the_others() {
     }
     let worker = register(&engine).await;
     let claims = worker
-        .claim(engine.pool(), &["one@1".to_owned()], 10)
+        .claim(engine.pool(), &["one@1".to_owned()], 10, None)
         .await
         .unwrap();
     let mut rows: Vec<StepRow> = claims
@@ -126,7 +126,7 @@ async fn one_lost_lease_in_a_batch_does_not_hold_up_the_others() {
         .unwrap();
     assert_eq!(verdicts, [Verdict::Added, Verdict::Lost, Verdict::Added]);
     let again = worker
-        .claim(engine.pool(), &["one@1".to_owned()], 10)
+        .claim(engine.pool(), &["one@1".to_owned()], 10, None)
         .await
         .unwrap();
     assert_eq!(
@@ -143,7 +143,7 @@ async fn a_worker_that_was_given_up_cannot_claim() {
     let worker = register(&engine).await;
     worker.retire(engine.pool()).await.unwrap();
     let refused = worker
-        .claim(engine.pool(), &["one@1".to_owned()], 1)
+        .claim(engine.pool(), &["one@1".to_owned()], 1, None)
         .await
         .unwrap_err();
     assert_eq!(
@@ -184,7 +184,7 @@ async fn many_claimers_at_once_claim_each_run_once() {
         let mut runs = Vec::new();
         loop {
             let claims = worker
-                .claim(engine.pool(), &["one@1".to_owned()], 7)
+                .claim(engine.pool(), &["one@1".to_owned()], 7, None)
                 .await
                 .unwrap();
             if claims.is_empty() {
