@@ -57,6 +57,8 @@ pub const STATEMENTS: &[&str] = &[
     project::BRIEF,
     project::LIST,
     project::MOVE_TO,
+    project::NEWEST_UNFINISHED,
+    project::OF_RUN,
     project::ATTACH_RUN,
     task::ADD,
     task::BY_KEYS,

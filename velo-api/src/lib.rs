@@ -7,13 +7,16 @@
 //!
 //! ```no_run
 //! # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
 //! use tokio_util::sync::CancellationToken;
-//! use velo_agents::{agency::Agency, blob::Blobs};
+//! use velo_agents::{agency::Agency, blob::Blobs, domain, model::offline::OfflineModel};
 //! use velo_api::Bind;
+//! use velo_engine::Engine;
 //!
-//! velo_engine::migrate(&pool).await?;
-//! velo_agents::domain::migrate(&pool).await?;
-//! let agency = Agency::new(pool, Blobs::local(".velo/blobs".as_ref())?);
+//! let engine = Engine::migrate_and_connect(pool).await?;
+//! domain::migrate(engine.pool()).await?;
+//! let blobs = Blobs::local(".velo/blobs".as_ref())?;
+//! let agency = Agency::new(engine, blobs, Arc::new(OfflineModel));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:7878").await?;
 //! velo_api::serve(listener, Bind::LoopbackOnly, agency, CancellationToken::new()).await?;
 //! # Ok(())

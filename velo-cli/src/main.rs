@@ -1,8 +1,58 @@
-//! The binary `velo`. It can do nothing yet, and says so.
+//! The binary `velo`: the agency, its workers and its API in one.
+
+mod args;
+mod brief;
+mod dev;
+mod exit;
+mod fake_gemini;
+mod house;
+mod paint;
+mod run;
+mod serve;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Command};
+use exit::Failure;
+
 fn main() -> ExitCode {
-    eprintln!("velo cannot run projects yet: README.md says what there is");
-    ExitCode::FAILURE
+    let args = Args::parse();
+    log(args.command.log_level());
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::new("could not start", error).report(),
+    };
+    let end = runtime.block_on(async {
+        match args.command {
+            Command::Run(run) => Box::pin(run::run(&args.house, run)).await,
+            Command::Dev(dev) => Box::pin(dev::dev(&args.house, dev)).await,
+            Command::Worker(worker) => Box::pin(serve::worker(&args.house, worker)).await,
+            Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
+            Command::Migrate => Box::pin(serve::migrate(&args.house)).await,
+            Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,
+        }
+    });
+    // A blocked file system must not hold up the end.
+    runtime.shutdown_background();
+    match end {
+        Ok(code) => code.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Logs go to standard error, and only from `level` up unless `VELO_LOG` says otherwise.
+fn log(level: &str) {
+    let filter = EnvFilter::try_from_env("VELO_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(paint::err_has_colour())
+        .with_target(false)
+        .init();
 }

@@ -29,7 +29,10 @@ impl NewBrief {
     }
 
     /// The name of its project, once all of it has been found acceptable.
-    pub(crate) fn checked_name(&self) -> Result<String, AgencyError> {
+    ///
+    /// # Errors
+    /// The refusals of [`AgencyError`].
+    pub fn checked_name(&self) -> Result<String, AgencyError> {
         if self.brief.len() > MAX_BRIEF {
             return Err(AgencyError::BriefTooLong {
                 bytes: self.brief.len(),

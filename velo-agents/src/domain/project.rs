@@ -253,6 +253,66 @@ pub async fn list(
     }))
 }
 
+pub(super) const OF_RUN: &str = "\
+-- velo: project.of_run
+select id, tenant_id, user_id, name, description, plane_project_id, status, status_message, run_id,
+       created_at, updated_at
+from velo.projects
+where tenant_id = $1
+  and run_id = $2";
+
+/// Reads the project that a run works on; `None` when this tenant has no such one.
+///
+/// # Errors
+/// [`StoreError`] when the query fails.
+///
+/// # Cancel safety
+/// Reads only.
+pub async fn of_run(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    run_id: i64,
+) -> Result<Option<Project>, StoreError> {
+    sqlx::query_as(OF_RUN)
+        .bind(tenant)
+        .bind(run_id)
+        .fetch_optional(db)
+        .await
+        .map_err(StoreError::while_doing("read the run's project"))
+}
+
+// Whether a run has ended is the engine's to say: its row is asked, and not the project's status.
+pub(super) const NEWEST_UNFINISHED: &str = "\
+-- velo: project.newest_unfinished
+select id, tenant_id, user_id, name, description, plane_project_id, status, status_message, run_id,
+       created_at, updated_at
+from velo.projects p
+where tenant_id = $1
+  and ($2::text is null or brief = $2)
+  and exists (select from velo.run r where r.id = p.run_id and r.finished_at is null)
+order by created_at desc, id desc
+limit 1";
+
+/// Reads the tenant's newest project whose run has not ended; with a brief, of that very brief.
+///
+/// # Errors
+/// [`StoreError`] when the query fails.
+///
+/// # Cancel safety
+/// Reads only.
+pub async fn newest_unfinished(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    brief: Option<&str>,
+) -> Result<Option<Project>, StoreError> {
+    sqlx::query_as(NEWEST_UNFINISHED)
+        .bind(tenant)
+        .bind(brief)
+        .fetch_optional(db)
+        .await
+        .map_err(StoreError::while_doing("look for an unfinished project"))
+}
+
 pub(super) const MOVE_TO: &str = "\
 -- velo: project.move_to
 update velo.projects

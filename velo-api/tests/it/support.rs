@@ -1,6 +1,7 @@
 //! A server with a database of its own for each test, and clients of it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
@@ -17,8 +18,8 @@ use velo_agents::agency::{Agency, NewBrief};
 use velo_agents::blob::Blobs;
 use velo_agents::domain::project::Project;
 use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER, ProjectEvent};
-use velo_api::Bind;
 use velo_agents::model::offline::OfflineModel;
+use velo_api::Bind;
 use velo_engine::{Engine, events, test_kit};
 
 /// How long a test waits for what must come before it fails.

@@ -1,0 +1,194 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use velo_engine::RunId;
+
+/// An AI software agency that cannot lose work: every step is committed to Postgres.
+///
+/// Without DATABASE_URL a private Postgres server is started, with its data under .velo/. Without
+/// GEMINI_API_KEY the offline model writes: rules, no network, no cost.
+#[derive(Debug, Parser)]
+#[command(name = "velo", version, after_long_help = AFTER)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) house: HouseArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+Environment:
+  GEMINI_API_KEY             asks Gemini instead of the offline model (or GOOGLE_API_KEY)
+  GEMINI_BASE_URL            another server that speaks Gemini's API
+  GOOGLE_GENAI_USE_VERTEXAI  true: Vertex AI, with GOOGLE_CLOUD_PROJECT and GOOGLE_CLOUD_LOCATION
+  VELO_MODEL_PRO, VELO_MODEL_FLASH   which models to ask
+  VELO_PG_BIN                folder of the Postgres server's programs
+  VELO_LOG                   what to log to standard error, such as info or velo_worker=debug
+
+Exit codes:
+  0  done
+  1  an error that nobody foresaw
+  2  the command line or the brief cannot be used
+  3  the run is paused and needs attention: mend the cause, then velo run --resume
+  4  the database, the files or the model's configuration cannot be used
+  130  interrupted; velo run --resume goes on";
+
+/// Where things are.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct HouseArgs {
+    /// Folder of the private Postgres server and of the artifacts
+    #[arg(
+        long,
+        global = true,
+        env = "VELO_DATA",
+        default_value = ".velo",
+        value_name = "FOLDER"
+    )]
+    pub(crate) data: PathBuf,
+    /// Postgres server to use instead of a private one
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub(crate) database_url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Have a brief turned into a PRD and a plan of tasks
+    Run(RunArgs),
+    /// Run everything on this machine: database, API and a worker
+    Dev(DevArgs),
+    /// Run a worker: it takes runs from the database, and over from dead workers
+    Worker(WorkerArgs),
+    /// Run the REST and WebSocket API
+    Api(ApiArgs),
+    /// Create or upgrade the tables
+    Migrate,
+    /// Run a local server that speaks Gemini's API and answers with the offline model
+    FakeGemini(FakeGeminiArgs),
+}
+
+impl Command {
+    /// What is worth logging when nothing else is asked for.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "off",
+            Self::Dev(_) | Self::Worker(_) | Self::Api(_) => "info",
+            Self::Migrate | Self::FakeGemini(_) => "warn",
+        }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    /// What is to be built, in your own words
+    #[arg(required_unless_present_any = ["file", "resume"], conflicts_with_all = ["file", "resume"])]
+    pub(crate) brief: Option<String>,
+    /// Read the brief from a file; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub(crate) file: Option<PathBuf>,
+    /// Name of the project, instead of one made of the brief
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) name: Option<String>,
+    /// Go on with a run, by the id of the run or its project; without an id, with the newest that has not ended
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) resume: Option<String>,
+    /// Begin a new project, also when an unfinished one has the same brief
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) new: bool,
+    /// Folder for the documents; velo-out/<project> otherwise
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object at the end, for machines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+    /// Remove the private database and all artifacts first, after asking
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Do not ask
+    #[arg(long, requires = "fresh")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct WorkerArgs {
+    /// Runs at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: u16,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ApiArgs {
+    /// Address of the API
+    #[arg(long, default_value = "127.0.0.1:7878", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Allow an address that other machines can reach. There is no sign-in: whoever reaches it may do everything
+    #[arg(long)]
+    pub(crate) expose: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FakeGeminiArgs {
+    /// Address of the server
+    #[arg(long, default_value = "127.0.0.1:7879", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// What `--resume` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resume {
+    Newest,
+    Run(RunId),
+    Project(velo_agents::domain::ProjectId),
+}
+
+impl std::str::FromStr for Resume {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Ok(Self::Newest);
+        }
+        if let Ok(run) = text.parse() {
+            return Ok(Self::Run(run));
+        }
+        text.parse().map(Self::Project).map_err(|_| {
+            format!("`{text}` is neither the id of a run (a number) nor of a project (a UUID)")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_resume_names_a_run_a_project_or_the_newest() {
+        assert_eq!("".parse(), Ok(Resume::Newest));
+        assert_eq!("17".parse(), Ok(Resume::Run(RunId::from_i64(17))));
+        let id = velo_agents::domain::ProjectId::new();
+        assert_eq!(id.to_string().parse(), Ok(Resume::Project(id)));
+        assert!("habit".parse::<Resume>().unwrap_err().contains("habit"));
+    }
+}

@@ -1,0 +1,29 @@
+//! `velo fake-gemini`: a local server that speaks Gemini's API.
+
+use std::sync::Arc;
+
+use velo_agents::fake_gemini::{DEFAULT_KEY, FakeGemini, FromModel};
+use velo_agents::model::offline::OfflineModel;
+
+use crate::args::FakeGeminiArgs;
+use crate::exit::{Exit, Failure};
+use crate::serve::until_asked;
+
+pub(crate) async fn serve(args: FakeGeminiArgs) -> Result<Exit, Failure> {
+    let fake = FakeGemini::serve_on(args.listen, FromModel(Arc::new(OfflineModel)))
+        .await
+        .map_err(|error| {
+            Failure::environment(format!("could not serve on {}: {error}", args.listen))
+        })?;
+    println!("a fake Gemini answers with the offline model; use it with");
+    println!(
+        "  GEMINI_BASE_URL={} GEMINI_API_KEY={DEFAULT_KEY}",
+        fake.base_url()
+    );
+    let stop = until_asked();
+    tokio::select! {
+        () = stop.cancelled() => (),
+        () = fake.until_stopped() => (),
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,140 @@
+//! `velo run`: a brief becomes a PRD and a plan, while the person watches.
+
+mod begin;
+mod files;
+mod progress;
+mod report;
+mod watch;
+
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use velo_engine::{RunStatus, is_transient};
+use velo_worker::Worker;
+
+use crate::args::{HouseArgs, RunArgs};
+use crate::exit::{Exit, Failure, chain};
+use crate::house::House;
+
+use begin::Begun;
+use progress::Progress;
+use report::Report;
+
+/// How long the node that is at work may take to finish when the person interrupts.
+const GRACE: Duration = Duration::from_secs(30);
+/// What the display may be behind before it misses something.
+const WATCHED: usize = 4_096;
+
+pub(crate) async fn run(args: &HouseArgs, run: RunArgs) -> Result<Exit, Failure> {
+    let wanted = begin::wanted(&run)?;
+    let progress = Progress::new();
+    let house = House::open(args, |what| progress.say(what)).await?;
+    let end = with_house(&house, &run, wanted, &progress).await;
+    progress.clear();
+    house.close().await;
+    end
+}
+
+async fn with_house(
+    house: &House,
+    run: &RunArgs,
+    wanted: begin::Wanted,
+    progress: &Progress,
+) -> Result<Exit, Failure> {
+    let begun = begin::begin(house, wanted).await?;
+    progress.begin(&begun, house);
+    let interrupted = work(house, &begun, progress).await?;
+    progress.clear();
+
+    let report = Report::of(house, &begun).await?;
+    let end = match report.status {
+        RunStatus::Completed => {
+            let folder =
+                files::write(house, &begun.project, run.out.as_deref(), &report.artifacts).await?;
+            report.print(run.json, Some(&folder));
+            return Ok(Exit::Done);
+        }
+        RunStatus::Active if interrupted => Exit::Interrupted,
+        _ => Exit::Paused,
+    };
+    report.print(run.json, None);
+    report.explain(end);
+    Ok(end)
+}
+
+/// Works on the run, in this process, until it ends or the person interrupts; says whether they did.
+async fn work(house: &House, begun: &Begun, progress: &Progress) -> Result<bool, Failure> {
+    let engine = house.agency.engine();
+    let (observer, observed) = broadcast::channel(WATCHED);
+    let stop = CancellationToken::new();
+    let worker = Worker::builder(engine.clone())
+        .name("velo run")
+        .serve(house.agency.planning().clone())
+        .only(begun.run)
+        .observe(observer)
+        .grace(GRACE)
+        .run(stop.clone().cancelled_owned());
+    let mut worker = Box::pin(worker);
+    let watch = watch::watch(house, begun, observed, progress);
+    let mut watch = Box::pin(watch);
+
+    let mut is_interrupted = false;
+    tokio::select! {
+        ended = &mut worker => {
+            ended.map_err(|error| Failure::environment(chain(&error)))?;
+            return Ok(false);
+        }
+        seen = &mut watch => seen?,
+        _ = tokio::signal::ctrl_c() => {
+            is_interrupted = true;
+            progress.say("finishing the step that is under way; Ctrl-C again stops at once");
+        }
+    }
+    stop.cancel();
+    tokio::select! {
+        ended = &mut worker => {
+            ended.map_err(|error| Failure::environment(chain(&error)))?;
+        }
+        _ = tokio::signal::ctrl_c() => is_interrupted = true,
+        // Only to keep the display alive.
+        _ = async { if is_interrupted { drop(watch.await); std::future::pending::<()>().await } else { std::future::pending().await } } => (),
+    }
+    Ok(is_interrupted)
+}
+
+/// What a failed look at the database means for the person.
+fn looked(error: &velo_engine::EngineError) -> Failure {
+    let text = chain(error);
+    if error.is_transient() {
+        Failure::environment(format!(
+            "{text}; the run is kept: velo run --resume goes on with it"
+        ))
+    } else {
+        Failure::new("could not look at the run", text)
+    }
+}
+
+/// The same for the agency's own tables.
+fn looked_up(error: &velo_agents::domain::StoreError) -> Failure {
+    let text = chain(error);
+    if error.is_transient() {
+        Failure::environment(format!(
+            "{text}; the run is kept: velo run --resume goes on with it"
+        ))
+    } else {
+        Failure::new("could not read the project", text)
+    }
+}
+
+/// The same for a plain statement.
+fn asked(doing: &str, error: sqlx::Error) -> Failure {
+    if is_transient(&error) {
+        Failure::environment(format!(
+            "{doing}: {}; the run is kept: velo run --resume goes on with it",
+            chain(&error)
+        ))
+    } else {
+        Failure::new(doing, error)
+    }
+}

@@ -1,0 +1,1 @@
+//! Kills the binary at every step.
