@@ -26,8 +26,6 @@ pub use prd::{
     RequirementKind, RequirementPriority, Risk, SuccessCriterion, Verify,
 };
 
-pub(crate) use text::normalised;
-
 /// A draft in which something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Rejected {
