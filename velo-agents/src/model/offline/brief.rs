@@ -2,7 +2,7 @@
 
 use super::knowledge::{Facet, Knowledge};
 use super::language;
-use super::product::{Named, name_in, plain, word_spans};
+use super::product::{Named, has_noun, name_in, plain, word_spans};
 use super::sentence::{Sentence, Shape, sentences};
 use super::words::{Words, short};
 
@@ -14,6 +14,10 @@ const MAX_KEPT: usize = 5;
 const MAX_QUOTE_CHARS: usize = 200;
 /// Most known wishes that one clause is read as.
 const MAX_FACETS: usize = 2;
+/// Among how many sentences at the beginning the product is looked for.
+const MAX_OPENING: usize = 5;
+/// Most words of a title that come from behind the name.
+const MAX_TITLE_WORDS: usize = 9;
 /// Wishes in the sentence that names the product, up to this many, are what it is about.
 const MAX_HEADLINE: usize = 3;
 
@@ -93,6 +97,35 @@ const GIVEN: [&str; 34] = [
     "open-source",
     "self-hosted",
 ];
+/// Words that begin a circumstance and not a function.
+const PLACES: [&str; 8] = ["in", "on", "at", "from", "by", "via", "during", "until"];
+/// Words for those who use products.
+const PEOPLE: [&str; 24] = [
+    "people",
+    "families",
+    "family",
+    "kids",
+    "children",
+    "parents",
+    "students",
+    "teams",
+    "friends",
+    "companies",
+    "businesses",
+    "schools",
+    "beginners",
+    "adults",
+    "women",
+    "men",
+    "everyone",
+    "everybody",
+    "agencies",
+    "couples",
+    "nurses",
+    "families",
+    "clubs",
+    "colleagues",
+];
 const TROUBLE: [&str; 16] = [
     "because",
     "currently",
@@ -135,6 +168,8 @@ pub(super) struct Reading {
     pub(super) named: Named,
     /// The words that name the product.
     pub(super) quote: Option<String>,
+    /// What the brief says right behind a name that says little.
+    pub(super) purpose: Option<Wish>,
     pub(super) audience: Option<String>,
     pub(super) wishes: Vec<Wish>,
     pub(super) excluded: Vec<String>,
@@ -149,7 +184,7 @@ pub(super) struct Reading {
 }
 
 /// Something that the brief asks for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Wish {
     pub(super) quote: String,
     pub(super) facet: Option<&'static Facet>,
@@ -172,6 +207,7 @@ pub(super) enum Weight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     Wishes,
+    Later,
     Excluded,
     Background,
     People,
@@ -179,68 +215,71 @@ enum Section {
 
 pub(super) fn read(brief: &str) -> Reading {
     let (all, more) = sentences(brief);
-    let is_name_label = |first: &Sentence<'_>| {
-        first.shape == Shape::Label && all.len() > 1 && section_of(first.text).is_none()
-    };
-    let (brand, opening, rest) = match all.as_slice() {
-        [] => (None, "", &all[..]),
-        // "Velo: a bike rental" has a name of its own; "# Habit tracker" is the product.
-        [first, second, rest @ ..] if is_name_label(first) && !names_a_product(first.text) => {
-            (Some(first.text), second.text, rest)
-        }
-        [first, rest @ ..] => (None, first.text, rest),
-    };
-    let (phrase, after) = match addresses_the_writer(opening) {
-        true => ("", ""),
-        false => name_in(opening),
-    };
-    let mut reader = Reader {
-        section: Section::Wishes,
-        reading: Reading {
-            named: Named::new(brand, phrase, brief),
-            quote: quotable(phrase),
-            audience: None,
-            wishes: Vec::new(),
-            excluded: Vec::new(),
-            background: Vec::new(),
-            questions: Vec::new(),
-            addressed: Vec::new(),
-            left_out: more,
-            language: language::guess(brief),
-            has_words: brief.chars().any(char::is_alphabetic),
-        },
-    };
-    if phrase.is_empty() && !opening.is_empty() {
-        reader.keep(|reading| &mut reading.addressed, opening);
+    let (brand, at) = opening(&all);
+    let text = at.map_or("", |at| all[at].text);
+    let (phrase, after) = name_in(text);
+    let mut reader = Reader::new(Reading {
+        named: Named::new(brand, phrase, brief),
+        quote: quotable(phrase),
+        purpose: None,
+        audience: None,
+        wishes: Vec::new(),
+        excluded: Vec::new(),
+        background: Vec::new(),
+        questions: Vec::new(),
+        addressed: Vec::new(),
+        left_out: more,
+        language: language::guess(brief),
+        has_words: brief.chars().any(char::is_alphabetic),
+    });
+    let before = at.unwrap_or(all.len());
+    for sentence in &all[..before] {
+        reader.before_the_name(sentence, brand);
     }
-    reader.facets_of(phrase, Weight::Headline, false);
-    let after = reader.audience(after);
-    reader.clauses(after, Weight::Headline);
-    for sentence in rest {
+    reader.name(phrase, after);
+    for sentence in all.iter().skip(before + 1) {
         reader.sentence(sentence);
     }
     reader.reading
 }
 
+/// The sentence that names the product, and a name of its own that stands before it: "Velo: a bike
+/// rental" has one, while "# Habit tracker" is the product itself.
+fn opening<'t>(all: &[Sentence<'t>]) -> (Option<&'t str>, Option<usize>) {
+    let is_open = |sentence: &Sentence<'_>| {
+        !addresses_the_writer(sentence.text)
+            && (sentence.shape != Shape::Label || section_of(sentence.text).is_none())
+    };
+    let says_what = |at: &usize| is_open(&all[*at]) && has_noun(name_in(all[*at].text).0);
+    let near = all.len().min(MAX_OPENING);
+    let at = (0..near)
+        .find(says_what)
+        .or_else(|| (0..all.len()).find(|at| is_open(&all[*at])));
+    let brand = at
+        .filter(|at| *at > 0)
+        .map(|at| all[at - 1])
+        .filter(|before| before.shape == Shape::Label && is_open(before))
+        .map(|before| before.text);
+    (brand, at)
+}
+
 /// The wishes in `remarks` on an earlier draft, and the remarks that are none.
 pub(super) fn read_remarks(remarks: &str, named: &Named) -> (Reading, Vec<String>) {
     let (all, _) = sentences(remarks);
-    let mut reader = Reader {
-        section: Section::Wishes,
-        reading: Reading {
-            named: named.clone(),
-            quote: None,
-            audience: None,
-            wishes: Vec::new(),
-            excluded: Vec::new(),
-            background: Vec::new(),
-            questions: Vec::new(),
-            addressed: Vec::new(),
-            left_out: 0,
-            language: "en",
-            has_words: true,
-        },
-    };
+    let mut reader = Reader::new(Reading {
+        named: named.clone(),
+        quote: None,
+        purpose: None,
+        audience: None,
+        wishes: Vec::new(),
+        excluded: Vec::new(),
+        background: Vec::new(),
+        questions: Vec::new(),
+        addressed: Vec::new(),
+        left_out: 0,
+        language: "en",
+        has_words: true,
+    });
     for sentence in &all {
         reader.sentence(sentence);
     }
@@ -254,16 +293,86 @@ pub(super) fn read_remarks(remarks: &str, named: &Named) -> (Reading, Vec<String
 
 struct Reader {
     section: Section,
+    /// Whether the section's list has begun.
+    has_points: bool,
     reading: Reading,
 }
 
 impl Reader {
+    fn new(reading: Reading) -> Self {
+        Self {
+            section: Section::Wishes,
+            has_points: false,
+            reading,
+        }
+    }
+
+    /// What comes before the product is named is about the world and not about the product, unless
+    /// it contains a known wish.
+    fn before_the_name(&mut self, sentence: &Sentence<'_>, brand: Option<&str>) {
+        if brand == Some(sentence.text) {
+            return;
+        }
+        let words = Words::of(sentence.text);
+        let is_wish = facets_in(&words, &self.reading.named).next().is_some();
+        if is_wish || sentence.shape == Shape::Label || addresses_the_writer(sentence.text) {
+            return self.sentence(sentence);
+        }
+        self.keep(|reading| &mut reading.background, sentence.text);
+    }
+
+    /// The name of the product, and the rest of the sentence that has it.
+    fn name(&mut self, phrase: &str, after: &str) {
+        self.facets_of(phrase, Weight::Headline, false);
+        let (before, behind) = self.audience(after);
+        let named = self.reading.named.clone();
+        let first = split(before, &named).into_iter().next();
+        let says_purpose =
+            |clause: &Clause<'_>| clause.is_predicate || begins_with_verb(clause.text);
+        if named.kind.purpose
+            && let Some(clause) = first.filter(says_purpose)
+        {
+            self.reading.purpose = quotable(clause.text).map(|quote| Wish {
+                quote,
+                facet: None,
+                weight: Weight::Headline,
+                is_given: false,
+                is_predicate: clause.is_predicate,
+            });
+            let words: Vec<&str> = before
+                .split([',', '.', '(', ';'])
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .take(MAX_TITLE_WORDS)
+                .collect();
+            self.reading.named = named.titled(&words.join(" "));
+        } else if let Some(audience) = self.reading.audience.clone() {
+            let words: Vec<&str> = audience
+                .split_whitespace()
+                .skip_while(|word| ["a", "an", "the", "my", "our"].contains(&plain(word).as_str()))
+                .take(MAX_TITLE_WORDS)
+                .collect();
+            if !words.is_empty() {
+                self.reading.named = named.titled(&format!("for {}", words.join(" ")));
+            }
+        }
+        self.clauses(before, Weight::Headline);
+        self.clauses(behind, Weight::Headline);
+    }
+
     fn sentence(&mut self, sentence: &Sentence<'_>) {
         let text = sentence.text;
         if sentence.shape == Shape::Label {
             self.section = section_of(text).unwrap_or(Section::Wishes);
+            self.has_points = false;
             return;
         }
+        // Running text behind a list is no longer a part of it.
+        if sentence.shape == Shape::Plain && self.has_points {
+            self.section = Section::Wishes;
+        }
+        self.has_points |= sentence.shape == Shape::Point;
         if addresses_the_writer(text) {
             return self.keep(|reading| &mut reading.addressed, text);
         }
@@ -279,6 +388,7 @@ impl Reader {
                 }
                 return;
             }
+            Section::Later => return self.clauses(text, Weight::Maybe),
             Section::Wishes => {}
         }
         let words = Words::of(text);
@@ -289,9 +399,10 @@ impl Reader {
         self.clauses(text, Weight::Plain);
     }
 
-    /// `rest` without the words that say for whom the product is, which are kept.
-    fn audience<'t>(&mut self, rest: &'t str) -> &'t str {
-        const ENDS: [&str; 16] = [
+    /// What stands before and behind the words of `rest` that say for whom the product is, which
+    /// are kept.
+    fn audience<'t>(&mut self, rest: &'t str) -> (&'t str, &'t str) {
+        const ENDS: [&str; 19] = [
             "with",
             "that",
             "which",
@@ -302,6 +413,9 @@ impl Reader {
             "including",
             "and",
             "so",
+            "on",
+            "at",
+            "via",
             "mit",
             "avec",
             "con",
@@ -309,15 +423,15 @@ impl Reader {
             "without",
             "in",
         ];
-        let mut spans = word_spans(rest);
-        let is_for = spans.next().is_some_and(|(start, end)| {
-            ["for", "für", "pour", "para"].contains(&plain(&rest[start..end]).as_str())
-        });
-        if !is_for {
-            return rest;
-        }
+        let is_for = |span: &(usize, usize)| {
+            ["for", "für", "pour", "para"].contains(&plain(&rest[span.0..span.1]).as_str())
+        };
+        let Some((at, behind)) = word_spans(rest).find(is_for) else {
+            return (rest, "");
+        };
         let mut found: Option<(usize, usize)> = None;
-        for (start, end) in spans.take(8) {
+        for (start, end) in word_spans(&rest[behind..]).take(8) {
+            let (start, end) = (start + behind, end + behind);
             let raw = &rest[start..end];
             let word = plain(raw);
             if ENDS.contains(&word.as_str()) || (found.is_none() && word.ends_with("ing")) {
@@ -329,11 +443,19 @@ impl Reader {
                 break;
             }
         }
-        let Some((start, end)) = found else {
-            return rest;
+        // Further back, "for" also says what a function is about: "reminders for each habit".
+        let is_first = rest[..at].trim().is_empty();
+        let is_audience = |(start, end): &(usize, usize)| {
+            let audience = Words::of(&rest[*start..*end]);
+            is_first || is_people(&audience) || audience.begin_with_any(&["a", "an", "my", "our"])
         };
-        self.reading.audience = quotable(&rest[start..end]);
-        &rest[end..]
+        match found.filter(is_audience) {
+            Some((start, end)) => {
+                self.reading.audience = quotable(&rest[start..end]);
+                (&rest[..at], &rest[end..])
+            }
+            None => (rest, ""),
+        }
     }
 
     /// The clauses of a sentence, each read as a wish or what else it is.
@@ -378,7 +500,9 @@ impl Reader {
             self.reading.left_out += 1;
             return;
         }
-        let is_given = words.has_any(&GIVEN) || clause.text.contains(['$', '€', '£']);
+        let is_given = words.has_any(&GIVEN)
+            || words.begin_with_any(&PLACES)
+            || clause.text.contains(['$', '€', '£']);
         if let Some(quote) = quotable(clause.text) {
             self.reading.wishes.push(Wish {
                 quote,
@@ -442,7 +566,7 @@ pub(super) fn facets_in(
     let mut found: Vec<(usize, &'static Facet)> = Knowledge::built_in()
         .facets
         .iter()
-        .filter(|facet| facet.suits(kind.project_type) && !kind.covers.contains(&facet.id))
+        .filter(|facet| facet.suits(kind))
         .filter_map(|facet| Some((facet.hits(words)?.1, facet)))
         .collect();
     found.sort_by_key(|(at, _)| *at);
@@ -564,9 +688,28 @@ pub(super) const VERBS: [&str; 62] = [
     "write",
 ];
 
+fn begins_with_verb(text: &str) -> bool {
+    Words::of(text).begin_with_any(&VERBS)
+}
+
+/// Whether `words` name people, by a word for them or by an ending such as that of `teachers`.
+pub(super) fn is_people(words: &Words) -> bool {
+    const THINGS: [&str; 8] = [
+        "numbers", "orders", "letters", "papers", "folders", "answers", "errors", "colors",
+    ];
+    words.has_any(&PEOPLE)
+        || words.iter().any(|word| {
+            let has_ending = ["ers", "ors", "ists", "ents", "ians", "ilien"]
+                .iter()
+                .any(|end| word.len() > 5 && word.ends_with(end));
+            has_ending && !THINGS.contains(&word)
+        })
+}
+
 /// A clause without the small words at its beginning.
 fn clean(text: &str) -> Option<Clause<'_>> {
-    const FILLERS: [&str; 47] = [
+    const FILLERS: [&str; 48] = [
+        "where",
         "it",
         "should",
         "must",
@@ -664,6 +807,15 @@ fn section_of(label: &str) -> Option<Section> {
         "not part",
     ]) {
         Some(Section::Excluded)
+    } else if is(&[
+        "nice to have",
+        "later",
+        "optional",
+        "future",
+        "someday",
+        "could have",
+    ]) {
+        Some(Section::Later)
     } else if is(&["background", "problem", "why$", "motivation", "context"]) {
         Some(Section::Background)
     } else if is(&[
@@ -693,16 +845,6 @@ fn section_of(label: &str) -> Option<Section> {
     } else {
         None
     }
-}
-
-fn names_a_product(text: &str) -> bool {
-    text.split_whitespace().any(|word| {
-        let word = plain(word);
-        Knowledge::built_in()
-            .products
-            .iter()
-            .any(|product| product.nouns.contains(&word))
-    })
 }
 
 /// A piece of the brief as a quote; `None` when nothing in it can be read.

@@ -43,6 +43,8 @@ pub(super) struct Facet {
     stems: Vec<String>,
     #[serde(default = "software")]
     types: Vec<ProjectType>,
+    #[serde(default)]
+    screens: bool,
     #[serde(default = "functional")]
     pub(super) kind: RequirementKind,
     pub(super) goal: GoalKey,
@@ -57,8 +59,11 @@ pub(super) struct Facet {
 }
 
 impl Facet {
-    pub(super) fn suits(&self, project_type: ProjectType) -> bool {
-        self.types.contains(&project_type)
+    /// Whether such a product may have such a wish beside its main requirement.
+    pub(super) fn suits(&self, kind: &Product) -> bool {
+        self.types.contains(&kind.project_type)
+            && !(self.screens && kind.headless && kind.project_type == ProjectType::Software)
+            && !kind.covers.contains(&self.id)
     }
 
     /// How many of its stems `words` contain, and where the first one is.
@@ -118,6 +123,12 @@ pub(super) struct Product {
     pub(super) headless: bool,
     #[serde(default)]
     pub(super) covers: Vec<String>,
+    #[serde(default)]
+    pub(super) needs: Vec<String>,
+    #[serde(default)]
+    pub(super) called: Option<String>,
+    #[serde(default)]
+    pub(super) purpose: bool,
     pub(super) gist: String,
     pub(super) problem: String,
     pub(super) statement: String,

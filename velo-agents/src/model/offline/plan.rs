@@ -35,8 +35,8 @@ struct Sketch {
 }
 
 const FOUNDATIONS: &str = "Foundations";
-const MAIN: &str = "What it is pointless without";
-const WISHES: &str = "What else is wanted";
+const MAIN: &str = "Core";
+const WISHES: &str = "Wishes of the brief";
 const PROOF: &str = "Proof and hand-over";
 
 /// The draft of a plan for `prd`.
@@ -81,6 +81,8 @@ struct Situation<'p> {
     named: &'p Named,
     main: Option<String>,
     names: Vec<String>,
+    /// The names of those that the rules know: what others are called is no word for a table.
+    things: Vec<String>,
     facets: Vec<&'static str>,
     has_screens: bool,
     has_server: bool,
@@ -89,6 +91,10 @@ struct Situation<'p> {
 impl<'p> Situation<'p> {
     fn of(prd: &'p PrdDraft, named: &'p Named, chains: &[Chain<'_>]) -> Self {
         let is_software = prd.project_type == ProjectType::Software;
+        let is_wish = |chain: &&Chain<'_>| {
+            !chain.is_main && chain.requirement.kind == RequirementKind::Functional
+        };
+        let wishes = || chains.iter().filter(is_wish);
         Self {
             prd,
             named,
@@ -96,13 +102,18 @@ impl<'p> Situation<'p> {
                 .iter()
                 .find(|chain| chain.is_main)
                 .map(|chain| chain.requirement.id.clone()),
-            names: chains
-                .iter()
-                .filter(|chain| {
-                    !chain.is_main && chain.requirement.kind == RequirementKind::Functional
-                })
+            names: wishes()
                 .map(|chain| chain.name.clone())
                 .take(MAX_NAMES)
+                .collect(),
+            things: [named.items.clone()]
+                .into_iter()
+                .chain(
+                    wishes()
+                        .filter(|chain| chain.facet.is_some())
+                        .map(|chain| chain.name.clone())
+                        .take(MAX_NAMES),
+                )
                 .collect(),
             facets: chains.iter().filter_map(|chain| chain.facet).collect(),
             has_screens: is_software && !named.kind.headless,
@@ -156,12 +167,10 @@ impl<'p> Situation<'p> {
             [] => "everything else".to_owned(),
             names => listed(names),
         };
-        let mut things = vec![self.named.items.clone()];
-        things.extend(self.names.iter().cloned());
         // What people wrote is put in last, so that a placeholder in it stays text.
         self.named
             .fill(text)
-            .replace("{things}", &listed(&things))
+            .replace("{things}", &listed(&self.things))
             .replace("{wishes}", &wishes)
     }
 

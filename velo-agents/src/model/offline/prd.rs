@@ -1,10 +1,10 @@
 //! A PRD by rules: every requirement quotes the brief or says that it is derived.
 
-mod goals;
+pub(super) mod goals;
 mod wording;
 
-use super::brief::{Reading, Weight, Wish, read, read_remarks};
-use super::knowledge::{Accept, Facet, GoalKey};
+use super::brief::{Reading, Weight, Wish, is_people, read, read_remarks};
+use super::knowledge::{Accept, Facet, GoalKey, Knowledge};
 use super::language;
 use super::product::Named;
 use super::words::{Words, capitalised, listed, short};
@@ -116,12 +116,19 @@ impl Writer<'_> {
     fn main(&mut self, reading: &Reading) {
         let kind = self.named.kind;
         let goal = self.goals.id(GoalKey::Core);
+        let (source_quote, statement) = match &reading.purpose {
+            Some(purpose) => {
+                let worded = wording::of(purpose, self.named, reading.language);
+                (Some(purpose.quote.clone()), worded.statement)
+            }
+            None => (reading.quote.clone(), self.named.fill(&kind.statement)),
+        };
         self.add(Requirement {
             id: String::new(),
-            derived: reading.quote.is_none(),
-            source_quote: reading.quote.clone(),
+            derived: source_quote.is_none(),
+            source_quote,
             rationale: self.named.fill(&kind.why),
-            statement: self.named.fill(&kind.statement),
+            statement,
             kind: RequirementKind::Functional,
             priority: RequirementPriority::P0,
             goal_ids: vec![goal],
@@ -173,6 +180,14 @@ impl Writer<'_> {
             let mut facets = reading.wishes.iter().filter_map(|wish| wish.facet);
             facets.any(|facet| facet.id == id)
         };
+        let needed = Knowledge::built_in()
+            .facets
+            .iter()
+            .filter(|facet| kind.needs.contains(&facet.id) && !has(&facet.id));
+        for facet in needed {
+            let why = "The brief does not say it, and the {product} cannot do without it.";
+            self.known(facet, None, Weight::Plain, why);
+        }
         let rows: &[goals::Derived] = match (kind.project_type, kind.headless, kind.id.as_str()) {
             (ProjectType::Software, true, _) => &[goals::REPEATABLE],
             (ProjectType::Software, false, "site") => &[goals::READABLE],
@@ -283,7 +298,8 @@ fn personas(reading: &Reading) -> Vec<Persona> {
     let (name, description, needs) = &named.kind.persona;
     // "for a bakery" says whose product it is, "for busy parents" who uses it.
     let users = reading.audience.as_deref().filter(|audience| {
-        !Words::of(audience).begin_with_any(&["a", "an", "my", "our", "the", "me", "us"])
+        let words = Words::of(audience);
+        is_people(&words) && !words.begin_with_any(&["a", "an", "my", "our"])
     });
     let mut description = named.fill(description);
     if let (None, Some(audience)) = (users, &reading.audience) {
@@ -302,7 +318,7 @@ fn out_of_scope(reading: &Reading, facets: &[&Facet]) -> Vec<String> {
         .excluded
         .iter()
         .map(|text| format!("As the brief says: “{text}”"));
-    let known = &super::knowledge::Knowledge::built_in().facets;
+    let known = &Knowledge::built_in().facets;
     let expected = reading.named.kind.expected.iter().filter_map(|id| {
         let is_asked = facets.iter().any(|facet| facet.id == *id);
         let facet = known.iter().find(|facet| facet.id == *id && !is_asked)?;
@@ -381,7 +397,15 @@ fn questions(reading: &Reading, facets: &[&Facet], is_answered: bool) -> Vec<Ope
                 false,
             ));
         }
-        if !has(&["login", "sync", "roles", "social", "subscription"]) {
+        let is_settled = has(&[
+            "login",
+            "sync",
+            "roles",
+            "social",
+            "subscription",
+            "payments",
+        ]) || !named.kind.needs.is_empty();
+        if !is_settled {
             all.push((
                 "Does everybody need an account of their own?".to_owned(),
                 "Without one, data stays on one device; with one, sign-in and data protection come along.".to_owned(),

@@ -10,11 +10,14 @@ const MAX_NAME_WORDS: usize = 6;
 const MAX_LEAD_WORDS: usize = 14;
 /// Most characters of a title.
 const MAX_TITLE_CHARS: usize = 70;
+/// The title of what has no name.
+const UNTITLED: &str = "Untitled product";
 /// Longest name with which sentences can still be read.
 const MAX_SPOKEN_WORDS: usize = 4;
 
 /// Words with which people begin before they come to the product.
-const LEAD: [&str; 74] = [
+const LEAD: [&str; 75] = [
+    "also",
     "hi",
     "hello",
     "hey",
@@ -168,6 +171,18 @@ impl Named {
         Self::of_kind(brand, phrase, kind)
     }
 
+    /// The same product with words behind a title that would say little without them.
+    pub(super) fn titled(self, behind: &str) -> Self {
+        let is_bare = self.kind.purpose || self.kind.project_type != ProjectType::Software;
+        if !is_bare || self.title == UNTITLED {
+            return self;
+        }
+        Self {
+            title: short(&format!("{} {behind}", self.title), MAX_TITLE_CHARS),
+            ..self
+        }
+    }
+
     /// The product of a document that is there already.
     pub(super) fn of_title(title: &str, summary: &str, project_type: ProjectType) -> Self {
         let kind = kind_of(title)
@@ -176,15 +191,16 @@ impl Named {
             .unwrap_or_else(|| fallback(project_type));
         let (brand, phrase) = match title.split_once(": ") {
             Some((brand, phrase)) => (Some(brand), phrase),
+            None if title == UNTITLED => (None, ""),
             None => (None, title),
         };
-        Self::of_kind(brand, phrase, kind)
+        Self::of_kind(brand, name_in(phrase).0, kind)
     }
 
     fn of_kind(brand: Option<&str>, phrase: &str, kind: &'static Product) -> Self {
         let phrase = short(phrase, MAX_TITLE_CHARS);
         let title = match (brand, phrase.is_empty()) {
-            (_, true) => "Untitled product".to_owned(),
+            (_, true) => UNTITLED.to_owned(),
             (Some(brand), false) => short(&format!("{brand}: {phrase}"), MAX_TITLE_CHARS),
             (None, false) => capitalised(&phrase),
         };
@@ -199,9 +215,10 @@ impl Named {
             .unwrap_or_else(|| kind.item.clone());
         Self {
             title,
-            spoken: match is_spoken {
-                true => uncapitalised(&phrase),
-                false => generic(kind.project_type).to_owned(),
+            spoken: match (&kind.called, is_spoken) {
+                (Some(called), _) => called.clone(),
+                (None, true) => uncapitalised(&phrase),
+                (None, false) => generic(kind.project_type).to_owned(),
             },
             kind,
             items: plural(&item),
@@ -277,6 +294,11 @@ pub(super) fn plain(word: &str) -> String {
         .filter(|letter| !"'’".contains(*letter))
         .flat_map(char::to_lowercase)
         .collect()
+}
+
+/// Whether a word of `phrase` tells the kind of product.
+pub(super) fn has_noun(phrase: &str) -> bool {
+    kind_of(phrase).is_some()
 }
 
 /// The kind whose noun `word` is; of a word such as `habit-tracker` its last part counts.

@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_book_is_not_read_to_its_end() {
-        let (all, more) = sentences(&"One. ".repeat(MAX_SENTENCES + 3));
+        let book = "One. ".repeat(MAX_SENTENCES + 3);
+        let (all, more) = sentences(&book);
         assert_eq!((all.len(), more), (MAX_SENTENCES, 3));
     }
 }

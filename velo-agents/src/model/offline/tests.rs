@@ -31,7 +31,8 @@ fn envelope(agent: &str, reply: &ChatReply, asked: &Prompted) -> Envelope {
 
 /// From a brief to its plan, on the way that a workflow takes; every reply is right at once.
 fn planned(brief: &str, remarks: &[String]) -> (Prd, TaskPlan) {
-    futures::executor::block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(async {
         let asked = prompt::draft_prd(brief, remarks);
         let checked = brief.to_owned();
         let mut draft = Structured::new(asked.request.clone(), move |draft: &PrdDraft| {

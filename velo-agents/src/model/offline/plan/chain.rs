@@ -1,7 +1,8 @@
 //! What one requirement takes: tasks that follow each other.
 
 use super::super::brief::facets_in;
-use super::super::knowledge::{Facet, Work};
+use super::super::knowledge::{Facet, Knowledge, Work};
+use super::super::prd::goals;
 use super::super::product::Named;
 use super::super::words::{Words, short};
 use super::{MAIN, Sketch, WISHES, priority};
@@ -161,15 +162,21 @@ fn main_of(prd: &PrdDraft, named: &Named) -> usize {
         .unwrap_or(0)
 }
 
-/// The known wish that the requirement says most of; its quote decides when its statement does not.
+/// The known wish that the requirement is: word for word, else the one that its statement has most
+/// signs of, else its quote. Qualities are not taken for functions, nor the other way round.
 pub(super) fn facet_of(requirement: &Requirement, named: &Named) -> Option<&'static Facet> {
-    let title = Words::of(&named.spoken);
-    let statement = Words::of(&requirement.statement).without(&title);
-    let quote = requirement.source_quote.as_deref().map(Words::of);
-    let said = facets_in(&statement, named)
-        .find(|facet| requirement.statement == named.fill(&facet.statement));
+    let statement = requirement.statement.to_lowercase();
+    let said = Knowledge::built_in()
+        .facets
+        .iter()
+        .filter(|facet| facet.suits(named.kind))
+        .find(|facet| named.fill(&facet.statement).to_lowercase() == statement);
+    if said.is_some() || goals::is_derived(&requirement.statement, named) {
+        return said;
+    }
     let best = |words: &Words| {
         facets_in(words, named)
+            .filter(|facet| facet.kind == requirement.kind)
             .map(|facet| (facet.hits(words).map_or(0, |(count, _)| count), facet))
             .fold(
                 None,
@@ -180,8 +187,11 @@ pub(super) fn facet_of(requirement: &Requirement, named: &Named) -> Option<&'sta
             )
             .map(|(_, facet)| facet)
     };
-    said.or_else(|| best(&statement))
-        .or_else(|| quote.as_ref().and_then(best))
+    let title = Words::of(&named.spoken);
+    best(&Words::of(&requirement.statement).without(&title)).or_else(|| {
+        let quote = requirement.source_quote.as_deref()?;
+        best(&Words::of(quote))
+    })
 }
 
 fn parts_of(work: &[Work], named: &Named) -> Vec<Part> {

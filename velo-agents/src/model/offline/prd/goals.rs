@@ -119,6 +119,15 @@ pub(super) fn how_measured(project_type: ProjectType) -> &'static str {
     }
 }
 
+/// Whether `statement` is one of a requirement that no brief names.
+pub(in crate::model::offline) fn is_derived(statement: &str, named: &Named) -> bool {
+    [KEPT, READABLE, REPEATABLE, ALLOWED].iter().any(|derived| {
+        named
+            .fill(derived.statement)
+            .eq_ignore_ascii_case(statement)
+    })
+}
+
 /// A requirement that the brief does not name.
 #[derive(Debug)]
 pub(super) struct Derived {

@@ -81,21 +81,22 @@ fn sentence(wish: &Wish, named: &Named, inside: &str) -> String {
     let text = said_by_another(&uncapitalised(inside));
     let words: Vec<String> = text.split_whitespace().take(3).map(plain).collect();
     let first = words.first().map_or("", String::as_str);
-    let has_modal = words
-        .iter()
-        .skip(1)
-        .any(|word| MODALS.contains(&word.as_str()));
+    let is_clause = |word: &String| MODALS.contains(&word.as_str()) || is_verb(word);
+    let has_subject = words.iter().skip(1).any(is_clause) && !is_verb(first);
     let is_third_person = first.len() > 3 && first.ends_with('s') && !first.ends_with("ss");
-    let stem = first.strip_suffix('s').unwrap_or(first);
-    if has_modal {
-        capitalised(&text)
-    } else if is_third_person && (wish.is_predicate || VERBS.contains(&stem)) {
+    if is_third_person && (wish.is_predicate || is_verb(first.trim_end_matches('s'))) {
         format!("The {} {text}", named.spoken)
+    } else if has_subject {
+        capitalised(&text)
     } else if VERBS.contains(&first) {
         format!("A user can {text}")
     } else {
         format!("The {} offers {text}", named.spoken)
     }
+}
+
+fn is_verb(word: &str) -> bool {
+    VERBS.contains(&word)
 }
 
 /// The words of the founder as somebody else would say them.
