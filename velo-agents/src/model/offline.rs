@@ -11,6 +11,7 @@ mod plan;
 mod prd;
 mod product;
 mod sentence;
+mod vocabulary;
 mod words;
 
 use async_trait::async_trait;

@@ -128,6 +128,10 @@ pub(super) struct Product {
     #[serde(default)]
     pub(super) called: Option<String>,
     #[serde(default)]
+    pub(super) routine: Vec<String>,
+    #[serde(default)]
+    pub(super) otherwise: Option<String>,
+    #[serde(default)]
     pub(super) purpose: bool,
     pub(super) gist: String,
     pub(super) problem: String,

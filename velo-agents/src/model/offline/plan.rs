@@ -13,6 +13,8 @@ use crate::document::{
 };
 
 use chain::Chain;
+#[cfg(test)]
+pub(super) use chain::facet_of;
 
 /// Most names of wishes in a title.
 const MAX_NAMES: usize = 3;

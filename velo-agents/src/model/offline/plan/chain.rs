@@ -2,7 +2,7 @@
 
 use super::super::brief::facets_in;
 use super::super::knowledge::{Facet, Knowledge, Work};
-use super::super::prd::goals;
+use super::super::prd::derived;
 use super::super::product::Named;
 use super::super::words::{Words, short};
 use super::{MAIN, Sketch, WISHES, priority};
@@ -164,14 +164,14 @@ fn main_of(prd: &PrdDraft, named: &Named) -> usize {
 
 /// The known wish that the requirement is: word for word, else the one that its statement has most
 /// signs of, else its quote. Qualities are not taken for functions, nor the other way round.
-pub(super) fn facet_of(requirement: &Requirement, named: &Named) -> Option<&'static Facet> {
+pub(in super::super) fn facet_of(requirement: &Requirement, named: &Named) -> Option<&'static Facet> {
     let statement = requirement.statement.to_lowercase();
     let said = Knowledge::built_in()
         .facets
         .iter()
         .filter(|facet| facet.suits(named.kind))
         .find(|facet| named.fill(&facet.statement).to_lowercase() == statement);
-    if said.is_some() || goals::is_derived(&requirement.statement, named) {
+    if said.is_some() || derived::is_derived(&requirement.statement, named) {
         return said;
     }
     let best = |words: &Words| {

@@ -1,10 +1,8 @@
-//! The goals of a document, each there only if a requirement serves it, and what a product of any
-//! kind needs.
+//! The goals of a document, each there only if a requirement serves it.
 
 use super::super::knowledge::GoalKey;
 use super::super::product::Named;
-use super::Criterion;
-use crate::document::{Goal, MAX_GOALS, ProjectType, RequirementPriority, Verify};
+use crate::document::{Goal, MAX_GOALS, ProjectType};
 
 /// The goals named so far, in the order in which they came up.
 #[derive(Debug)]
@@ -118,80 +116,3 @@ pub(super) fn how_measured(project_type: ProjectType) -> &'static str {
         }
     }
 }
-
-/// Whether `statement` is one of a requirement that no brief names.
-pub(in crate::model::offline) fn is_derived(statement: &str, named: &Named) -> bool {
-    [KEPT, READABLE, REPEATABLE, ALLOWED].iter().any(|derived| {
-        named
-            .fill(derived.statement)
-            .eq_ignore_ascii_case(statement)
-    })
-}
-
-/// A requirement that the brief does not name.
-#[derive(Debug)]
-pub(super) struct Derived {
-    pub(super) statement: &'static str,
-    pub(super) why: &'static str,
-    pub(super) goal: GoalKey,
-    pub(super) priority: RequirementPriority,
-    pub(super) accept: Criterion,
-    /// Known wishes that say it already.
-    pub(super) unless: &'static [&'static str],
-}
-
-pub(super) const KEPT: Derived = Derived {
-    statement: "Whatever a user did is kept: a crash, a restart or an update of the {product} costs at most the action in progress",
-    why: "The brief does not say it, and without it nobody would use it a second time.",
-    goal: GoalKey::Trust,
-    priority: RequirementPriority::P1,
-    accept: (
-        "ten finished actions",
-        "the program is killed during the eleventh and started again",
-        "all ten are there and the eleventh is there wholly or not at all",
-        Verify::AutoTest,
-    ),
-    unless: &["backup"],
-};
-
-pub(super) const READABLE: Derived = Derived {
-    statement: "Every main task can be done with a keyboard alone, and every text has a contrast of at least 4.5 to 1",
-    why: "The brief does not say it; it costs little from the beginning and much later.",
-    goal: GoalKey::Reach,
-    priority: RequirementPriority::P2,
-    accept: (
-        "every screen",
-        "an automatic checker for WCAG 2.2 level AA runs",
-        "it reports no violation",
-        Verify::AutoTest,
-    ),
-    unless: &["accessibility"],
-};
-
-pub(super) const REPEATABLE: Derived = Derived {
-    statement: "The same input to the {product} gives the same result, and a call that fails leaves nothing half done",
-    why: "The brief does not say it; other programs cannot be built on anything less.",
-    goal: GoalKey::Trust,
-    priority: RequirementPriority::P1,
-    accept: (
-        "the same input",
-        "it is given twice, and once with a failure in between",
-        "both results are equal and nothing is left behind by the failure",
-        Verify::AutoTest,
-    ),
-    unless: &[],
-};
-
-pub(super) const ALLOWED: Derived = Derived {
-    statement: "Everything that is used may be used: pictures, names, quotations and data have a licence or their owner's consent",
-    why: "The brief does not say it; it is dear to find out afterwards.",
-    goal: GoalKey::Trust,
-    priority: RequirementPriority::P1,
-    accept: (
-        "the list of everything used",
-        "each line is checked",
-        "it names a licence or a consent",
-        Verify::Review,
-    ),
-    unless: &[],
-};

@@ -1,16 +1,13 @@
 //! Sentences around wishes that the rules do not know.
 
-use super::super::brief::{VERBS, Wish};
+use super::super::brief::Wish;
 use super::super::product::{Named, plain};
-use super::super::words::{Words, capitalised, short, uncapitalised};
+use super::super::vocabulary::{MODALS, VERBS};
+use super::super::words::{capitalised, short, uncapitalised};
 use crate::document::{Acceptance, ProjectType, Verify};
 
 /// Most characters of a wish inside another sentence.
 const MAX_INSIDE_CHARS: usize = 120;
-
-const MODALS: [&str; 9] = [
-    "can", "could", "should", "must", "may", "will", "want", "wants", "need",
-];
 
 #[derive(Debug)]
 pub(super) struct Worded {
@@ -81,29 +78,22 @@ fn sentence(wish: &Wish, named: &Named, inside: &str) -> String {
     let text = said_by_another(&uncapitalised(inside));
     let words: Vec<String> = text.split_whitespace().take(3).map(plain).collect();
     let first = words.first().map_or("", String::as_str);
-    let is_clause = |word: &String| MODALS.contains(&word.as_str()) || is_verb(word);
-    let has_subject = words.iter().skip(1).any(is_clause) && !is_verb(first);
+    let is_clause = |word: &String| MODALS.has(word) || VERBS.has(word);
+    let has_subject = words.iter().skip(1).any(is_clause) && !VERBS.has(first);
     let is_third_person = first.len() > 3 && first.ends_with('s') && !first.ends_with("ss");
-    if is_third_person && (wish.is_predicate || is_verb(first.trim_end_matches('s'))) {
+    if is_third_person && (wish.is_predicate || VERBS.has(first.trim_end_matches('s'))) {
         format!("The {} {text}", named.spoken)
     } else if has_subject {
         capitalised(&text)
-    } else if VERBS.contains(&first) {
+    } else if VERBS.has(first) {
         format!("A user can {text}")
     } else {
         format!("The {} offers {text}", named.spoken)
     }
 }
 
-fn is_verb(word: &str) -> bool {
-    VERBS.contains(&word)
-}
-
 /// The words of the founder as somebody else would say them.
 fn said_by_another(text: &str) -> String {
-    if !Words::of(text).has_any(&["my", "our", "me", "i", "we", "us"]) {
-        return text.to_owned();
-    }
     let words: Vec<&str> = text
         .split_whitespace()
         .map(|word| match word.to_lowercase().as_str() {
