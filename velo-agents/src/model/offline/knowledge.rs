@@ -176,6 +176,7 @@ pub(super) enum When {
     Screens,
     Headless,
     Server,
+    Storage,
 }
 
 /// Which requirements a step names.

@@ -2,6 +2,8 @@
 
 mod chain;
 mod number;
+mod part;
+mod sketch;
 
 use super::knowledge::{Knowledge, Serves, Step, When};
 use super::product::Named;
@@ -59,7 +61,7 @@ pub(super) fn write(prd: &PrdDraft) -> TaskPlanDraft {
     }
     let known: Vec<String> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
     for chain in &chains {
-        sketches.extend(chain::sketches(chain, &chains, &named, &known));
+        sketches.extend(sketch::of(chain, &chains, &named, &known));
     }
     let ends = ends(&sketches[known.len()..]);
     for step in steps.iter().filter(|step| !step.before) {
@@ -131,6 +133,8 @@ impl<'p> Situation<'p> {
             Some(When::Screens) => self.has_screens,
             Some(When::Headless) => !self.has_screens,
             Some(When::Server) => self.has_server,
+            // A program without known functions, such as a converter, keeps nothing.
+            Some(When::Storage) => self.has_server && (self.has_screens || self.things.len() > 1),
             None => true,
         };
         let is_wanted = step.wishes.is_empty()

@@ -7,7 +7,7 @@ use super::super::language;
 use super::super::product::plain;
 use super::super::vocabulary::ARTICLES;
 use super::super::words::{Words, capitalised, listed, short};
-use crate::document::{MAX_SUMMARY_WORDS, Persona};
+use crate::document::{MAX_SUMMARY_WORDS, Persona, ProjectType};
 
 /// Most names of wishes in the summary.
 const MAX_NAMES: usize = 6;
@@ -40,10 +40,18 @@ pub(super) fn summary(reading: &Reading, main: &str) -> String {
         .collect();
     let mut summary = match &reading.purpose {
         Some(_) => format!("{main}."),
-        None => format!("{} {}.", named.title, named.fill_within(&named.kind.gist)),
+        None => format!(
+            "The {} {}.",
+            named.spoken,
+            named.fill_within(&named.kind.gist)
+        ),
     };
     if !names.is_empty() {
-        summary.push_str(&format!(" The brief also names {}.", listed(&names)));
+        let comes = match named.kind.project_type {
+            ProjectType::Software => "comes with",
+            _ => "covers",
+        };
+        summary.push_str(&format!(" It {comes} {}.", listed(&names)));
     }
     if let Some(audience) = &reading.audience {
         summary.push_str(&format!(" It is made for {}.", told(audience)));
