@@ -4,6 +4,7 @@
 //! `cx.step` and never ask twice for what was already answered and recorded.
 
 pub mod gemini;
+pub mod offline;
 pub mod price;
 pub mod schema;
 mod spent;

@@ -1,5 +1,5 @@
 /// `text` for comparing: letters lowercase, every run of white space one space, none at the ends.
-pub(crate) fn normalised(text: &str) -> String {
+pub(super) fn normalised(text: &str) -> String {
     // Letter by letter, since `str::to_lowercase` looks at a letter's neighbours (final sigma),
     // and a quote has other neighbours than its source.
     let words: Vec<&str> = text.split_whitespace().collect();

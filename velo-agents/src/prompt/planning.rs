@@ -76,7 +76,7 @@ fn prompted(
         agent: agent.to_owned(),
         purpose: prompt.purpose().unwrap_or_default().to_owned(),
         tier: spec.map_or(Tier::Pro, |spec| spec.tier),
-        system: prompt.system(&[]).expect(FILLED),
+        system: prompt.system(&[]).expect(FILLED).unwrap_or_default(),
         turns: vec![Turn {
             role: Role::User,
             text: prompt.user(values).expect(FILLED),

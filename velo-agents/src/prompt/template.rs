@@ -1,16 +1,16 @@
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-/// What separates the three parts of a template: its head, the system text, the user text.
+/// What separates the parts of a template: its head, the system text if it has one, the user text.
 const SYSTEM: &str = "\n--- system\n";
 const USER: &str = "\n--- user\n";
 
-/// A prompt: a file with a head in TOML, a text for the system and a text for the user, in which
+/// A prompt: a file with a head in TOML, perhaps a text for the system, and a text for the user, in which
 /// `{{name}}` is a placeholder.
 #[derive(Debug)]
 pub struct Prompt {
     head: Head,
-    system: Template,
+    system: Option<Template>,
     user: Template,
     sha256: String,
 }
@@ -28,7 +28,7 @@ struct Head {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// The file is not made of a head, a system text and a user text.
+    /// The file has no user text.
     #[error("could not read a prompt: its part `{part}` is missing; see the other prompts")]
     Part {
         /// What is missing.
@@ -63,12 +63,16 @@ impl Prompt {
     /// # Errors
     /// [`TemplateError`] when the text is not a template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let part = |part| TemplateError::Part { part };
-        let (head, rest) = text.split_once(SYSTEM).ok_or_else(|| part("system"))?;
-        let (system, user) = rest.split_once(USER).ok_or_else(|| part("user"))?;
+        let (before, user) = text
+            .split_once(USER)
+            .ok_or(TemplateError::Part { part: "user" })?;
+        let (head, system) = match before.split_once(SYSTEM) {
+            Some((head, system)) => (head, Some(Template::parse(system.trim())?)),
+            None => (before, None),
+        };
         Ok(Self {
             head: toml::from_str(head)?,
-            system: Template::parse(system.trim())?,
+            system,
             user: Template::parse(user.trim())?,
             sha256: hex(&Sha256::digest(text.as_bytes())),
         })
@@ -98,12 +102,13 @@ impl Prompt {
         &self.sha256
     }
 
-    /// The system text, filled in.
+    /// The system text, filled in; `None` for a prompt that goes on in a conversation.
     ///
     /// # Errors
     /// [`TemplateError`] when `values` are not exactly what the text asks for.
-    pub fn system(&self, values: &[(&str, &str)]) -> Result<String, TemplateError> {
-        self.system.fill(values)
+    pub fn system(&self, values: &[(&str, &str)]) -> Result<Option<String>, TemplateError> {
+        let filled = self.system.as_ref().map(|system| system.fill(values));
+        filled.transpose()
     }
 
     /// The user text, filled in.

@@ -47,6 +47,7 @@ fn a_text_that_is_no_prompt_is_refused() {
         String::new(),
         format!("{head}--- system\nS"),
         "name = \"a\"\n--- system\nS\n--- user\nU".to_owned(),
+        "version = 1\n--- user\nU".to_owned(),
         format!("{head}--- system\nS\n--- user\n{{{{open"),
     ] {
         assert!(Prompt::parse(&text).is_err(), "{text}");
@@ -84,6 +85,7 @@ fn every_planning_request_can_be_asked_for() {
         schema::for_gemini(&schema).expect("the type can be asked for");
     }
     for prompt in [oracle_repair(), neuron_repair(), repair()] {
+        assert_eq!(prompt.system(&[]).expect("no values"), None);
         let words = prompt.user(&[("problems", "- /title: is missing")]);
         assert!(words.expect("filled in").contains("/title: is missing"));
     }

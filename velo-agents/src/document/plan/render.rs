@@ -72,11 +72,11 @@ fn details(page: &mut String, plan: &TaskPlan) {
         let task = &planned.task;
         let epic = task.epic.as_deref().and_then(|id| {
             let epic = plan.epics.iter().find(|epic| epic.id == id)?;
-            Some(format!("Part of {}. ", inline(&epic.title)))
+            Some(format!("Epic: {}. ", inline(&epic.title)))
         });
         let _ = write!(
             page,
-            "\n### {}: {}\n\n{}\n\n{}{}.\n\n",
+            "\n### {}: {}\n\n{}\n\n{}Assigned because {}.\n\n",
             inline(&task.key),
             inline(&task.title),
             inline(&task.description),
