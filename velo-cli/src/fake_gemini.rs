@@ -23,7 +23,7 @@ pub(crate) async fn serve(args: FakeGeminiArgs) -> Result<Exit, Failure> {
     let stop = until_asked();
     tokio::select! {
         () = stop.cancelled() => (),
-        () = fake.until_stopped() => (),
+        ended = fake.until_stopped() => ended.map_err(|error| Failure::new("the server broke", error))?,
     }
     Ok(Exit::Done)
 }

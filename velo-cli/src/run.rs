@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use velo_engine::{RunStatus, is_transient};
-use velo_worker::Worker;
+use velo_worker::{Stopped, Worker, WorkerError};
 
 use crate::args::{HouseArgs, RunArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
+use crate::serve::asked_to_stop;
 
 use begin::Begun;
 use progress::Progress;
@@ -75,32 +76,40 @@ async fn work(house: &House, begun: &Begun, progress: &Progress) -> Result<bool,
         .observe(observer)
         .grace(GRACE)
         .run(stop.clone().cancelled_owned());
-    let mut worker = Box::pin(worker);
-    let watch = watch::watch(house, begun, observed, progress);
-    let mut watch = Box::pin(watch);
-
-    let mut is_interrupted = false;
-    tokio::select! {
+    let mut worker = tokio::spawn(worker);
+    let is_interrupted = tokio::select! {
+        // It ends by itself only when it cannot start.
         ended = &mut worker => {
-            ended.map_err(|error| Failure::environment(chain(&error)))?;
+            ended_in_order(ended)?;
             return Ok(false);
         }
-        seen = &mut watch => seen?,
-        _ = tokio::signal::ctrl_c() => {
-            is_interrupted = true;
-            progress.say("finishing the step that is under way; Ctrl-C again stops at once");
+        seen = watch::watch(house, begun, observed, progress) => {
+            seen?;
+            false
         }
-    }
+        () = asked_to_stop() => true,
+    };
     stop.cancel();
-    tokio::select! {
-        ended = &mut worker => {
-            ended.map_err(|error| Failure::environment(chain(&error)))?;
+    if is_interrupted {
+        progress.say("finishing the step that is under way; Ctrl-C again stops at once");
+        tokio::select! {
+            ended = &mut worker => ended_in_order(ended)?,
+            () = asked_to_stop() => worker.abort(),
         }
-        _ = tokio::signal::ctrl_c() => is_interrupted = true,
-        // Only to keep the display alive.
-        _ = async { if is_interrupted { drop(watch.await); std::future::pending::<()>().await } else { std::future::pending().await } } => (),
+    } else {
+        ended_in_order(worker.await)?;
     }
     Ok(is_interrupted)
+}
+
+fn ended_in_order(
+    ended: Result<Result<Stopped, WorkerError>, tokio::task::JoinError>,
+) -> Result<(), Failure> {
+    match ended {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Failure::environment(chain(&error))),
+        Err(error) => Err(Failure::new("the worker broke", error)),
+    }
 }
 
 /// What a failed look at the database means for the person.

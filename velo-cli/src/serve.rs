@@ -88,7 +88,7 @@ pub(crate) async fn migrate(args: &HouseArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Cancelled on Ctrl-C, and when the process is asked to terminate.
+/// Cancelled when the process is asked to stop.
 pub(crate) fn until_asked() -> CancellationToken {
     let asked = CancellationToken::new();
     let cancel = asked.clone();
@@ -99,7 +99,8 @@ pub(crate) fn until_asked() -> CancellationToken {
     asked
 }
 
-async fn asked_to_stop() {
+/// Returns on Ctrl-C, and when the process is asked to terminate.
+pub(crate) async fn asked_to_stop() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
