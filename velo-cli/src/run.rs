@@ -2,14 +2,17 @@
 
 mod begin;
 mod files;
+mod pending;
 mod progress;
 mod report;
 mod watch;
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use velo_agents::domain::{LOCAL_TENANT, project};
 use velo_engine::{RunStatus, is_transient};
 use velo_worker::{Stopped, Worker, WorkerError};
 
@@ -19,6 +22,7 @@ use crate::house::House;
 use crate::serve::asked_to_stop;
 
 use begin::Begun;
+use pending::Pending;
 use progress::Progress;
 use report::Report;
 
@@ -31,7 +35,7 @@ pub(crate) async fn run(args: &HouseArgs, run: RunArgs) -> Result<Exit, Failure>
     let wanted = begin::wanted(&run)?;
     let progress = Progress::new();
     let house = House::open(args, |what| progress.say(what)).await?;
-    let end = with_house(&house, &run, wanted, &progress).await;
+    let end = with_house(&house, &args.data, &run, wanted, &progress).await;
     progress.clear();
     house.close().await;
     end
@@ -39,11 +43,12 @@ pub(crate) async fn run(args: &HouseArgs, run: RunArgs) -> Result<Exit, Failure>
 
 async fn with_house(
     house: &House,
+    data: &Path,
     run: &RunArgs,
     wanted: begin::Wanted,
     progress: &Progress,
 ) -> Result<Exit, Failure> {
-    let begun = begin::begin(house, wanted).await?;
+    let begun = begin::begin(house, data, wanted).await?;
     progress.begin(&begun, house);
     let interrupted = work(house, &begun, progress).await?;
     progress.clear();
@@ -54,6 +59,10 @@ async fn with_house(
             let folder =
                 files::write(house, &begun.project, run.out.as_deref(), &report.artifacts).await?;
             report.print(run.json, Some(&folder));
+            let brief = project::brief(house.agency.pool(), LOCAL_TENANT, begun.project.id).await;
+            if let Ok(Some(brief)) = brief {
+                Pending::of(data, &brief).done();
+            }
             return Ok(Exit::Done);
         }
         RunStatus::Active if interrupted => Exit::Interrupted,

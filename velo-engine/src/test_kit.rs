@@ -3,7 +3,7 @@
 use std::thread;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 
@@ -11,10 +11,7 @@ use crate::engine::Engine;
 use crate::postgres::{PrivatePostgres, Settings};
 
 /// The server for tests.
-///
-/// # Panics
-/// As [`database`].
-pub async fn server_url() -> &'static str {
+async fn server_url() -> &'static str {
     static URL: OnceCell<String> = OnceCell::const_new();
     URL.get_or_init(|| async {
         match std::env::var("DATABASE_URL") {
@@ -52,14 +49,13 @@ async fn start_server() -> String {
 /// Connections of a test's pool.
 const POOL: u32 = 10;
 
-/// A pool on a new, empty database: of the server that `DATABASE_URL` names, otherwise of a private
-/// one that is started for this process and ends with it.
+/// The address of a new, empty database: on the server that `DATABASE_URL` names, otherwise on a
+/// private one that is started for this process and ends with it.
 ///
 /// # Panics
 /// When there is no such server and none can be started: a test cannot go on without.
-pub async fn database() -> PgPool {
-    let server = server_url().await;
-    let admin = PgPool::connect(server)
+pub async fn database_url() -> String {
+    let admin = PgPool::connect(server_url().await)
         .await
         .expect("the server for tests answers");
     let name = format!("velo_test_{}", Uuid::new_v4().simple());
@@ -69,9 +65,17 @@ pub async fn database() -> PgPool {
         .expect("tests may create databases");
     let options = (*admin.connect_options()).clone().database(&name);
     admin.close().await;
+    options.to_url_lossy().to_string()
+}
+
+/// A pool on a new, empty database.
+///
+/// # Panics
+/// As [`database_url`].
+pub async fn database() -> PgPool {
     PgPoolOptions::new()
         .max_connections(POOL)
-        .connect_with(options)
+        .connect(&database_url().await)
         .await
         .expect("the database was created above")
 }

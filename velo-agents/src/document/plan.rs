@@ -173,6 +173,13 @@ impl TaskPlan {
 }
 
 impl PlannedTask {
+    /// The name by which people know the agent that does it.
+    fn agent_name(&self) -> String {
+        let id = self.assignment.agent.as_str();
+        let agent = Catalogue::built_in().agent(id);
+        agent.map_or_else(|| id.to_owned(), |agent| agent.name.clone())
+    }
+
     fn new_task(&self, project: ProjectId) -> NewTask {
         const PLAIN: &str = "texts, numbers and lists are JSON";
         let task = &self.task;
@@ -183,7 +190,7 @@ impl PlannedTask {
             description: task.description.clone(),
             kind: task.kind.name().to_owned(),
             priority: task.priority.into(),
-            assigned_agent: Some(self.assignment.agent.as_str().to_owned()),
+            assigned_agent: Some(self.agent_name()),
             depends_on: task.depends_on.clone(),
             requirement_ids: task.requirement_ids.clone(),
             acceptance: serde_json::to_value(&task.acceptance).expect(PLAIN),

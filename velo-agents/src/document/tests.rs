@@ -220,7 +220,7 @@ fn a_plan_stands_in_an_order_in_which_it_can_be_done() {
     let rows = plan.new_tasks(project);
     assert_eq!(rows, plan.new_tasks(project), "the same rows every time");
     assert_eq!(rows[1].position, 1);
-    assert_eq!(rows[1].assigned_agent.as_deref(), Some("atlas"));
+    assert_eq!(rows[1].assigned_agent.as_deref(), Some("Atlas"));
     assert_eq!(rows[1].depends_on, ["T-002"]);
 }
 

@@ -1,10 +1,13 @@
 //! Which run this is about: a new one, or one that has not ended.
 
+use std::path::Path;
+
 use velo_agents::agency::{AgencyError, NewBrief};
 use velo_agents::domain::project::{self, Project};
 use velo_agents::domain::{LOCAL_TENANT, LOCAL_USER};
 use velo_engine::{RunId, RunStatus};
 
+use super::pending::Pending;
 use super::{looked, looked_up};
 use crate::args::{Resume, RunArgs};
 use crate::brief;
@@ -54,15 +57,19 @@ pub(super) fn wanted(args: &RunArgs) -> Result<Wanted, Failure> {
 }
 
 /// Finds or starts the run.
-pub(super) async fn begin(house: &House, wanted: Wanted) -> Result<Begun, Failure> {
+pub(super) async fn begin(house: &House, data: &Path, wanted: Wanted) -> Result<Begun, Failure> {
     let pool = house.agency.pool();
     let found = match wanted {
         Wanted::Brief { brief, afresh } => {
+            let pending = Pending::of(data, &brief.brief);
+            if let Some(key) = pending.key().filter(|_| !afresh) {
+                return go_on(house, create(house, &brief, &key).await?).await;
+            }
             let unfinished =
                 project::newest_unfinished(pool, LOCAL_TENANT, Some(&brief.brief)).await;
             match unfinished.map_err(|error| looked_up(&error))? {
                 Some(project) if !afresh => project,
-                _ => return start(house, &brief).await,
+                _ => return start(house, &brief, &pending).await,
             }
         }
         Wanted::Resume(Resume::Newest) => newest(house).await?,
@@ -80,18 +87,23 @@ pub(super) async fn begin(house: &House, wanted: Wanted) -> Result<Begun, Failur
     go_on(house, found).await
 }
 
-async fn start(house: &House, brief: &NewBrief) -> Result<Begun, Failure> {
-    let project = house
-        .agency
-        .create_project(LOCAL_TENANT, LOCAL_USER, brief, None)
-        .await
-        .map_err(refused)?;
+async fn start(house: &House, brief: &NewBrief, pending: &Pending) -> Result<Begun, Failure> {
+    let project = create(house, brief, &pending.begin()?).await?;
     Ok(Begun {
         run: run_of(&project)?,
         project,
         is_continued: false,
         steps: 0,
     })
+}
+
+/// Makes the project, or finds the one that this key made.
+async fn create(house: &House, brief: &NewBrief, key: &str) -> Result<Project, Failure> {
+    house
+        .agency
+        .create_project(LOCAL_TENANT, LOCAL_USER, brief, Some(key))
+        .await
+        .map_err(refused)
 }
 
 async fn newest(house: &House) -> Result<Project, Failure> {

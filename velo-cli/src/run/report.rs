@@ -112,13 +112,15 @@ impl Report {
             .await
             .map_err(|error| looked(&error))?;
         let used = usage::total(pool, LOCAL_TENANT, project).await;
+        let mut artifacts = all_artifacts(house, project).await?;
+        artifacts.sort_by(|one, other| one.file_name.cmp(&other.file_name));
         let last = state.plan_replies.last().or(state.prd_replies.last());
         Ok(Self {
             status: run.status,
             project,
             run: begun.run,
             tasks: all_tasks(house, project).await?,
-            artifacts: all_artifacts(house, project).await?,
+            artifacts,
             used: used.map_err(|error| looked_up(&error))?,
             model: last.map(|reply| reply.reply.model.clone()),
             is_offline: last.map_or(house.model.is_offline(), |reply| reply.offline),
@@ -171,9 +173,12 @@ impl Report {
     fn print_for_people(&self, folder: Option<&Path>) {
         let mut table = Table::new();
         table
-            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(["task", "title", "agent", "priority", "after", "serves"]);
+            .set_header(
+                ["task", "title", "agent", "priority", "after", "serves"]
+                    .map(|title| Cell::new(paint::out(title, Tone::Quiet))),
+            );
         if !paint::out_has_colour() {
             table.set_width(PLAIN_WIDTH);
         }
@@ -191,7 +196,11 @@ impl Report {
                 Cell::new(task.requirement_ids.join(" ")),
             ]);
         }
-        println!("{table}");
+        println!();
+        for line in table.lines() {
+            println!("{}", line.trim_end());
+        }
+        println!();
         let model = self.model.as_deref().unwrap_or("no model");
         let by = if self.is_offline {
             paint::out("offline model (rules, no language model)", Tone::Attention)
