@@ -92,6 +92,12 @@ impl Reading {
         self.wishes.iter().filter_map(|wish| wish.facet)
     }
 
+    /// Whether something that is not wanted sounds like `facet`.
+    pub(super) fn excludes(&self, facet: &Facet) -> bool {
+        let mut excluded = self.excluded.iter();
+        excluded.any(|text| facet.hits(&Words::of(text)).is_some())
+    }
+
     /// Whether the brief says hardly more than a name that is not known.
     pub(super) fn says_little(&self) -> bool {
         self.wishes.is_empty() && self.purpose.is_none() && self.named.kind.purpose

@@ -234,7 +234,18 @@ fn remarks_add_and_take_away() {
             .iter()
             .any(|it| it.contains("No reminders"))
     );
-    assert_eq!(drafted(HABITS, &[]).draft, drafted(HABITS, &[]).draft);
+
+    let limited = drafted("A habit tracker with reminders, no e-mail reminders", &[]);
+    assert!(statements(&limited).join("\n").contains("reminded"));
+    let bare = drafted("A bike marketplace, no accounts", &[]);
+    assert!(!statements(&bare).join("\n").contains("password"));
+}
+
+#[test]
+fn the_same_request_has_the_same_answer() {
+    let request = prompt::draft_prd(HABITS, &[]).request;
+    let (one, two) = (answer(&request), answer(&request));
+    assert_eq!(one.expect("an answer"), two.expect("an answer"));
 }
 
 #[test]
