@@ -99,7 +99,25 @@ pub(super) fn head(title: &str, schema: &str, envelope: &Envelope) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_stays_one_cell_and_one_label(text in any::<String>(), signs in "[|\\\\`<>&\"#\\[\\]*_~\n -]{0,20}") {
+            for text in [text, signs] {
+                let cell = inline(&text);
+                let bare = cell.replace("\\\\", "").replace("\\|", "");
+                prop_assert!(!bare.contains(['|', '<', '>', '\n']), "{cell}");
+                let label = mermaid(&text);
+                prop_assert!(!label.contains(['"', '`', '<', '\n']), "{label}");
+                let block = verbatim(&text);
+                let fence = block.split("text\n").next().expect("a fence");
+                prop_assert_eq!(block.matches(fence).count(), 2, "{}", block);
+            }
+        }
+    }
 
     #[test]
     fn what_others_wrote_shows_as_text() {

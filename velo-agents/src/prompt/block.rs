@@ -53,7 +53,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_data_comes_out_as_it_went_in(text in any::<String>(), marks in "(<brief id=\"|</brief id=\"|\">|\n|0a|x){0,12}") {
-            for data in [text, marks] {
+            let whole = wrap("brief", &marks);
+            for data in [text, marks, whole] {
                 let prompt = format!("Before.\n{}\nAfter.", wrap("brief", &data));
                 prop_assert_eq!(find("brief", &prompt), Some(data.as_str()));
             }

@@ -6,9 +6,9 @@ mod signs;
 
 use super::knowledge::Facet;
 use super::language;
-use super::product::{Named, has_noun, name_in};
+use super::product::{Named, has_noun, name_in, plain, word_spans};
 use super::sentence::{Sentence, Shape, sentences};
-use super::vocabulary::PLATFORMS;
+use super::vocabulary::{NEGATIONS, PLATFORMS, WANTS};
 use super::words::{Words, short};
 
 pub(super) use signs::{facets_in, is_people};
@@ -20,6 +20,8 @@ use signs::{addresses_the_writer, section_of};
 const MAX_QUOTE_CHARS: usize = 200;
 /// Among how many sentences at the beginning the product is looked for.
 const MAX_OPENING: usize = 5;
+/// Among how many words of a sentence its wish is looked for.
+const MAX_WORDS_BEFORE: usize = 12;
 /// Most remarks on an earlier draft that are repeated.
 const MAX_REMARKS: usize = 5;
 
@@ -90,6 +92,12 @@ impl Reading {
         self.wishes.iter().filter_map(|wish| wish.facet)
     }
 
+    /// Whether something that is not wanted sounds like `facet`.
+    pub(super) fn excludes(&self, facet: &Facet) -> bool {
+        let mut excluded = self.excluded.iter();
+        excluded.any(|text| facet.hits(&Words::of(text)).is_some())
+    }
+
     /// Whether the brief says hardly more than a name that is not known.
     pub(super) fn says_little(&self) -> bool {
         self.wishes.is_empty() && self.purpose.is_none() && self.named.kind.purpose
@@ -99,9 +107,10 @@ impl Reading {
 pub(super) fn read(brief: &str) -> Reading {
     let (all, more) = sentences(brief);
     let (brand, at) = opening(&all);
-    let text = at.map_or("", |at| all[at].text);
+    let (situation, text) = at.map_or(("", ""), |at| wanted(all[at].text));
     let (phrase, after) = name_in(text);
-    let mut reading = Reading::of(Named::new(brand, phrase, brief), brief);
+    let mut reading = Reading::of(Named::new(brand, phrase, text, brief), brief);
+    reading.background.extend(quotable(situation));
     reading.quote = quotable(phrase);
     reading.left_out = more;
     let mut reader = Reader::new(reading);
@@ -138,7 +147,12 @@ fn opening<'t>(all: &[Sentence<'t>]) -> (Option<&'t str>, Option<usize>) {
         !addresses_the_writer(sentence.text)
             && (sentence.shape != Shape::Label || section_of(sentence.text).is_none())
     };
-    let says_what = |at: &usize| is_open(&all[*at]) && has_noun(name_in(all[*at].text).0);
+    let says_what = |at: &usize| {
+        let text = all[*at].text;
+        is_open(&all[*at])
+            && !NEGATIONS.is_in(&Words::of(text))
+            && has_noun(name_in(wanted(text).1).0)
+    };
     let at = (0..all.len().min(MAX_OPENING))
         .find(says_what)
         .or_else(|| (0..all.len()).find(|at| is_open(&all[*at])));
@@ -148,6 +162,25 @@ fn opening<'t>(all: &[Sentence<'t>]) -> (Option<&'t str>, Option<usize>) {
         .filter(|before| before.shape == Shape::Label && is_open(before))
         .map(|before| before.text);
     (brand, at)
+}
+
+/// A sentence without what comes before its wish, and that: "we are a gym and need something".
+fn wanted(sentence: &str) -> (&str, &str) {
+    let name = name_in(sentence).0;
+    if has_noun(name) && !WANTS.is_in(&Words::of(name)) {
+        return ("", sentence);
+    }
+    let is_want = |span: &(usize, usize)| WANTS.has(&plain(&sentence[span.0..span.1]));
+    match word_spans(sentence).take(MAX_WORDS_BEFORE).find(is_want) {
+        Some((start, end)) if !sentence[end..].trim().is_empty() => {
+            let situation = sentence[..start].trim_end();
+            let situation = situation.strip_suffix(" and").unwrap_or(situation);
+            // "I need": nothing is said before the wish.
+            let is_said = situation.split_whitespace().count() > 2;
+            (if is_said { situation } else { "" }, &sentence[end..])
+        }
+        _ => ("", sentence),
+    }
 }
 
 /// A piece of the brief as a quote; `None` when there is nothing in it.

@@ -45,7 +45,7 @@ const PROOF: &str = "Proof and hand-over";
 
 /// The draft of a plan for `prd`.
 pub(super) fn write(prd: &PrdDraft) -> TaskPlanDraft {
-    let named = Named::of_title(&prd.title, &prd.summary, prd.project_type);
+    let named = Named::of_document(prd);
     let chains = chain::of(prd, &named);
     let situation = Situation::of(prd, &named, &chains);
     let steps: Vec<&Step> = Knowledge::built_in()

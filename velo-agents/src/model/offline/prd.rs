@@ -21,13 +21,10 @@ use goals::Goals;
 pub(super) fn write(brief: &str, remarks: &str) -> PrdDraft {
     let mut reading = read(brief);
     let (said, plain_remarks) = read_remarks(remarks, &reading.named);
-    reading.excluded.extend(said.excluded.iter().cloned());
-    let unwanted: Vec<Words> = reading
-        .excluded
-        .iter()
-        .map(|text| Words::of(text))
-        .collect();
+    // "No e-mail reminders" in the brief limits a wish; in a remark it takes one back.
+    let unwanted: Vec<Words> = said.excluded.iter().map(|text| Words::of(text)).collect();
     let is_wanted = |facet: &Facet| !unwanted.iter().any(|words| facet.hits(words).is_some());
+    reading.excluded.extend(said.excluded.iter().cloned());
     reading
         .wishes
         .retain(|wish| wish.facet.is_none_or(is_wanted));
@@ -171,7 +168,8 @@ impl Writer<'_> {
         let needed = Knowledge::built_in()
             .facets
             .iter()
-            .filter(|facet| kind.needs.contains(&facet.id) && !has(&facet.id));
+            .filter(|facet| kind.needs.contains(&facet.id) && !has(&facet.id))
+            .filter(|facet| !reading.excludes(facet));
         for facet in needed {
             let why = "The brief does not say it, and the {product} cannot do without it.";
             self.known(facet, None, Weight::Plain, why);

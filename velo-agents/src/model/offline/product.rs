@@ -7,8 +7,9 @@ pub(super) use kind::has_noun;
 pub(super) use name::{name_in, plain, word_spans};
 
 use super::knowledge::{Knowledge, Product};
-use super::words::{capitalised, one, plural, short, uncapitalised};
-use crate::document::ProjectType;
+use super::vocabulary::VERBS;
+use super::words::{Words, capitalised, one, plural, short, uncapitalised};
+use crate::document::{PrdDraft, ProjectType};
 
 /// Most characters of a title.
 const MAX_TITLE_CHARS: usize = 70;
@@ -31,30 +32,47 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// The product called `phrase`; `brand` is a name of its own before it. Without a word that
-    /// tells the kind, `around` is asked for the type of project.
-    pub(super) fn new(brand: Option<&str>, phrase: &str, around: &str) -> Self {
-        let found = kind::of(phrase).unwrap_or_else(|| kind::fallback(kind::type_of(around)));
-        Self::of_kind(brand, phrase, found)
-    }
-
-    /// The product of a document that is there already.
-    pub(super) fn of_title(title: &str, summary: &str, project_type: ProjectType) -> Self {
-        let (brand, phrase) = match title.split_once(": ") {
-            Some((brand, phrase)) => (Some(brand), phrase),
-            None if title == UNTITLED => (None, ""),
-            None => (None, title),
-        };
-        let phrase = name_in(phrase).0;
+    /// The product called `phrase`; `brand` is a name of its own before it. When no word of the
+    /// name tells the kind, one of its `sentence` may, and the whole `brief` the type of project.
+    pub(super) fn new(brand: Option<&str>, phrase: &str, sentence: &str, brief: &str) -> Self {
+        let project_type = kind::type_of(brief);
         let found = kind::of(phrase)
-            .or_else(|| kind::of(summary.split('.').next().unwrap_or_default()))
-            .filter(|kind| kind.project_type == project_type)
+            .or_else(|| kind::of(sentence).filter(|kind| kind.project_type == project_type))
             .unwrap_or_else(|| kind::fallback(project_type));
         Self::of_kind(brand, phrase, found)
     }
 
+    /// The product of a document that is there already. A document by rules says in a requirement
+    /// which kind it is; any other one in its title or its summary.
+    pub(super) fn of_document(prd: &PrdDraft) -> Self {
+        let (brand, phrase) = match prd.title.split_once(": ") {
+            Some((brand, phrase)) => (Some(brand), phrase),
+            None if prd.title == UNTITLED => (None, ""),
+            None => (None, prd.title.as_str()),
+        };
+        let phrase = name_in(phrase).0;
+        let of_type = |kind: &&Product| kind.project_type == prd.project_type;
+        let says = |named: &Self| {
+            let statement = named.fill(&named.kind.statement);
+            prd.requirements.iter().any(|it| it.statement == statement)
+        };
+        let products = Knowledge::built_in().products.iter().filter(of_type);
+        let mut candidates = products.map(|kind| Self::of_kind(brand, phrase, kind));
+        if let Some(said) = candidates.find(says) {
+            return said;
+        }
+        let found = kind::of(phrase)
+            .or_else(|| kind::of(prd.summary.split('.').next().unwrap_or_default()))
+            .filter(of_type)
+            .unwrap_or_else(|| kind::fallback(prd.project_type));
+        Self::of_kind(brand, phrase, found)
+    }
+
     fn of_kind(brand: Option<&str>, phrase: &str, kind: &'static Product) -> Self {
-        let phrase = short(phrase, MAX_TITLE_CHARS);
+        let phrase = match kind::is_placeholder(phrase) {
+            true => kind::generic(kind.project_type).to_owned(),
+            false => short(phrase, MAX_TITLE_CHARS),
+        };
         let title = match (brand, phrase.is_empty()) {
             (_, true) => UNTITLED.to_owned(),
             (Some(brand), false) => short(&format!("{brand}: {phrase}"), MAX_TITLE_CHARS),
@@ -70,9 +88,11 @@ impl Named {
                 products.find(|product| product.id == *id)
             })
             .unwrap_or(kind);
-        let is_spoken = has_noun(&phrase)
-            && phrase.split_whitespace().count() <= MAX_SPOKEN_WORDS
-            && phrase.is_ascii();
+        let count = phrase.split_whitespace().count();
+        let is_spoken = phrase.is_ascii()
+            && (has_noun(&phrase) || count > 1)
+            && count <= MAX_SPOKEN_WORDS
+            && !VERBS.begins(&Words::of(&phrase));
         Self {
             title,
             spoken: match (&kind.called, is_spoken) {
@@ -133,33 +153,13 @@ mod tests {
             ("Tetris", "game", "round"),
             ("logo", "design", "draft"),
             ("business plan", "business", "section"),
+            ("restaurant reservation system", "booking", "booking"),
             ("thing", "software", "entry"),
         ] {
-            let named = Named::new(None, phrase, phrase);
+            let named = Named::new(None, phrase, phrase, phrase);
             assert_eq!(
                 (named.kind.id.as_str(), named.item.as_str()),
                 (kind, item),
-                "{phrase}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_title_leads_back_to_the_product() {
-        for (brand, phrase) in [
-            (None, "habit tracker"),
-            (None, "CRM"),
-            (None, "Fitness"),
-            (None, "🏃📱"),
-            (None, ""),
-            (Some("Velo"), "bike rental marketplace"),
-        ] {
-            let named = Named::new(brand, phrase, phrase);
-            let again = Named::of_title(&named.title, "", named.kind.project_type);
-            assert_eq!(again.kind.id, named.kind.id, "{phrase}");
-            assert_eq!(
-                again.spoken.to_lowercase(),
-                named.spoken.to_lowercase(),
                 "{phrase}"
             );
         }

@@ -32,7 +32,7 @@ impl Vocabulary {
 
 /// With which people begin before they come to the product.
 pub(super) const LEAD: Vocabulary = Vocabulary(
-    "hi hello hey there please can could you i we id wed im want wants wanted need needs would \
+    "hi hello hey there please can could you i we id wed im were want wants wanted need needs would \
      like love to help me us lets also build make create develop design write code implement plan \
      launch prepare draft produce have an a the my our idea for is its it this should be some \
      simple small new nice good great looking ein eine einen un une una uno um uma een ich möchte \
@@ -56,7 +56,7 @@ pub(super) const AUDIENCE_ENDS: Vocabulary = Vocabulary(
 pub(super) const FOR: Vocabulary = Vocabulary("for für pour para");
 
 /// That stand before a noun.
-pub(super) const ARTICLES: Vocabulary = Vocabulary("a an the my our");
+pub(super) const ARTICLES: Vocabulary = Vocabulary("a an the my our ein eine un une una");
 
 /// That join two wishes or two words.
 pub(super) const JOINTS: Vocabulary = Vocabulary("and plus & und et y e en with or");
@@ -66,9 +66,9 @@ pub(super) const LISTS: Vocabulary = Vocabulary("with including featuring mit av
 
 /// That may stand at the beginning of a wish without being a part of it.
 pub(super) const FILLERS: Vocabulary = Vocabulary(
-    "where it should must also has have and or then with which that a an the some support supports \
+    "where it should must also has have and or then with which that some support supports \
      include includes including feature features featuring be able to there is are plus i want we \
-     need please so but even for ein eine mit avec con und et of",
+     need please so but even for mit avec con und et of",
 );
 
 /// Behind which it is said what the product does.
@@ -95,7 +95,7 @@ pub(super) const GIVEN: Vocabulary = Vocabulary(
 );
 
 /// That begin a circumstance and not a function.
-pub(super) const PLACES: Vocabulary = Vocabulary("in on at from by via during until");
+pub(super) const PLACES: Vocabulary = Vocabulary("in on at from by via during until about");
 
 /// For those who use products.
 pub(super) const PEOPLE: Vocabulary = Vocabulary(
@@ -112,6 +112,12 @@ pub(super) const NO_PEOPLE: Vocabulary = Vocabulary(
 /// With which a sentence may go on about somebody.
 pub(super) const SUBJECTS: Vocabulary =
     Vocabulary("it they users people customers he she everybody everyone anyone");
+
+/// Behind which people say what they want.
+pub(super) const WANTS: Vocabulary = Vocabulary("need want");
+
+/// Verbs that say what a product does for somebody.
+pub(super) const SERVICES: Vocabulary = Vocabulary("let help allow");
 
 pub(super) const MODALS: Vocabulary = Vocabulary("can could should must may will want wants need");
 

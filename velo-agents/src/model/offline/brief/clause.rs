@@ -1,7 +1,7 @@
 //! A sentence, split into what it wishes.
 
 use super::super::product::{Named, plain, word_spans};
-use super::super::vocabulary::{FILLERS, JOINTS, LISTS, RELATIVES, SUBJECTS, VERBS};
+use super::super::vocabulary::{ARTICLES, FILLERS, JOINTS, LISTS, RELATIVES, SUBJECTS, VERBS};
 use super::super::words::Words;
 use super::signs::facets_in;
 
@@ -52,10 +52,11 @@ fn clean(text: &str) -> Option<Clause<'_>> {
         if FILLERS.has(&word) {
             is_predicate = RELATIVES.has(&word);
         } else if !word.is_empty() || !text[at..end].is_ascii() {
-            return Some(Clause {
-                text: text[at..].trim(),
-                is_predicate,
-            });
+            let text = text[at..].trim();
+            let has_words = text
+                .split_whitespace()
+                .any(|word| !ARTICLES.has(&plain(word)));
+            return has_words.then_some(Clause { text, is_predicate });
         }
     }
     None
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_and_splits_wishes_and_not_words() {
-        let named = Named::new(None, "shop", "");
+        let named = Named::new(None, "shop", "", "");
         for (text, wishes) in [
             ("with streaks and reminders", &["streaks", "reminders"][..]),
             (
@@ -80,7 +81,7 @@ mod tests {
             ),
             (
                 "- , search, and a map (optional)",
-                &["search", "map", "optional"],
+                &["search", "a map", "optional"],
             ),
             ("，提醒、搜索", &["提醒", "搜索"]),
             ("with and the", &[]),

@@ -13,6 +13,8 @@ use super::{Reading, Weight, Wish, quotable};
 
 /// Most wishes that are followed up.
 const MAX_WISHES: usize = 14;
+/// Most clauses that are looked at.
+const MAX_CLAUSES: usize = 1_000;
 /// Most pieces of text of any other kind that are kept.
 const MAX_KEPT: usize = 5;
 /// Most known wishes that one clause is read as.
@@ -29,6 +31,7 @@ pub(super) struct Reader {
     section: Section,
     /// Whether the section's list has begun.
     has_points: bool,
+    clauses_read: usize,
     reading: Reading,
 }
 
@@ -37,6 +40,7 @@ impl Reader {
         Self {
             section: Section::Wishes,
             has_points: false,
+            clauses_read: 0,
             reading,
         }
     }
@@ -80,7 +84,12 @@ impl Reader {
         let named = self.reading.named.clone();
         let says_purpose =
             |clause: &Clause<'_>| clause.is_predicate || VERBS.begins(&Words::of(clause.text));
-        let first = split(before, &named).into_iter().next();
+        let near = if before.trim().is_empty() {
+            behind
+        } else {
+            before
+        };
+        let first = split(near, &named).into_iter().next();
         if let Some(clause) = first.filter(|clause| named.kind.purpose && says_purpose(clause)) {
             self.reading.purpose = quotable(clause.text).map(|quote| Wish {
                 quote,
@@ -89,8 +98,8 @@ impl Reader {
                 is_given: false,
                 is_predicate: clause.is_predicate,
             });
-            let end = clause.text.as_ptr() as usize - before.as_ptr() as usize + clause.text.len();
-            self.reading.named = named.titled(before[..end].trim());
+            let end = clause.text.as_ptr() as usize - after.as_ptr() as usize + clause.text.len();
+            self.reading.named = named.titled(after[..end].trim());
         } else if let Some(audience) = self.reading.audience.as_deref() {
             let words: Vec<&str> = audience
                 .split_whitespace()
@@ -185,6 +194,11 @@ impl Reader {
         };
         let mut headline = 0;
         for clause in split(text, &self.reading.named) {
+            self.clauses_read += 1;
+            if self.clauses_read > MAX_CLAUSES {
+                self.reading.left_out += 1;
+                continue;
+            }
             let words = Words::of(clause.text);
             if is_negative(&words) {
                 self.keep(|reading| &mut reading.excluded, clause.text);

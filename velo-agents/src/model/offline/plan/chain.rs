@@ -8,6 +8,8 @@ use super::super::words::{Words, short};
 use super::part::{self, Part};
 use crate::document::{PrdDraft, Requirement, RequirementKind, RequirementPriority};
 
+/// Most characters of a quote behind a title.
+const MAX_QUOTE_CHARS: usize = 60;
 /// Most characters of a wish where it is one of several.
 const MAX_NAME_CHARS: usize = 30;
 
@@ -39,7 +41,7 @@ pub(super) fn of<'p>(prd: &'p PrdDraft, named: &Named) -> Vec<Chain<'p>> {
             .as_deref()
             .unwrap_or(&requirement.statement);
         let parts = match facet {
-            _ if is_main => part::known(&named.kind.work, named),
+            _ if is_main => main_parts(requirement, named),
             Some(facet) => part::known(&facet.work, named),
             None if requirement.kind == RequirementKind::Functional => part::other(prd, text),
             None => Vec::new(),
@@ -85,6 +87,18 @@ pub(super) fn within(mut chains: Vec<Chain<'_>>, most: usize) -> Vec<Chain<'_>> 
         }
     }
     chains
+}
+
+/// The main tasks; where the brief says what the product does, they are named after that.
+fn main_parts(requirement: &Requirement, named: &Named) -> Vec<Part> {
+    let mut parts = part::known(&named.kind.work, named);
+    let is_usual = requirement.statement == named.fill(&named.kind.statement);
+    if let Some(quote) = requirement.source_quote.as_deref().filter(|_| !is_usual) {
+        for part in &mut parts {
+            part.title = format!("{}: “{}”", part.title, short(quote, MAX_QUOTE_CHARS));
+        }
+    }
+    parts
 }
 
 /// The requirement that says what the product is for.

@@ -89,11 +89,8 @@ pub(super) fn out_of_scope(reading: &Reading, facets: &[&Facet]) -> Vec<String> 
     let expected = reading.named.kind.expected.iter().filter_map(|id| {
         let is_asked = facets.iter().any(|facet| facet.id == *id);
         let facet = known.iter().find(|facet| facet.id == *id && !is_asked)?;
-        let is_excluded = reading
-            .excluded
-            .iter()
-            .any(|text| facet.hits(&Words::of(text)).is_some());
-        (!is_excluded).then(|| format!("{}: often wanted, not asked for", capitalised(&facet.name)))
+        (!reading.excludes(facet))
+            .then(|| format!("{}: often wanted, not asked for", capitalised(&facet.name)))
     });
     excluded.chain(expected).collect()
 }

@@ -1,8 +1,8 @@
 //! Sentences around wishes that the rules do not know.
 
-use super::super::brief::Wish;
+use super::super::brief::{Weight, Wish};
 use super::super::product::{Named, plain};
-use super::super::vocabulary::{MODALS, VERBS};
+use super::super::vocabulary::{MODALS, PEOPLE, SERVICES, SUBJECTS, VERBS};
 use super::super::words::{capitalised, short, uncapitalised};
 use crate::document::{Acceptance, ProjectType, Verify};
 
@@ -78,12 +78,18 @@ fn sentence(wish: &Wish, named: &Named, inside: &str) -> String {
     let text = said_by_another(&uncapitalised(inside));
     let words: Vec<String> = text.split_whitespace().take(3).map(plain).collect();
     let first = words.first().map_or("", String::as_str);
-    let is_clause = |word: &String| MODALS.has(word) || VERBS.has(word);
-    let has_subject = words.iter().skip(1).any(is_clause) && !VERBS.has(first);
+    // "Owners publish", "people can", and not "shopping list".
+    let has_subject = words.windows(2).any(|pair| {
+        let is_plural = pair[0].ends_with('s') || SUBJECTS.has(&pair[0]) || PEOPLE.has(&pair[0]);
+        MODALS.has(&pair[1]) || (is_plural && VERBS.has(&pair[1]))
+    });
     let is_third_person = first.len() > 3 && first.ends_with('s') && !first.ends_with("ss");
     if is_third_person && (wish.is_predicate || VERBS.has(first.trim_end_matches('s'))) {
         format!("The {} {text}", named.spoken)
-    } else if has_subject {
+    } else if wish.weight == Weight::Headline && SERVICES.has(first) {
+        let rest = text[first.len()..].trim_start();
+        format!("The {} {first}s {rest}", named.spoken)
+    } else if has_subject && !VERBS.has(first) {
         capitalised(&text)
     } else if VERBS.has(first) {
         format!("A user can {text}")

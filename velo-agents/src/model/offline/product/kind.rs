@@ -88,6 +88,11 @@ pub(super) fn generic(project_type: ProjectType) -> &'static str {
     }
 }
 
+/// Whether `phrase` only stands for a name, as in "I need something".
+pub(super) fn is_placeholder(phrase: &str) -> bool {
+    ["something", "anything", "solution"].contains(&plain(phrase).as_str())
+}
+
 /// The word before the noun that decides: what a habit tracker tracks.
 pub(super) fn item_before(phrase: &str) -> Option<String> {
     let kind = of(phrase)?;
