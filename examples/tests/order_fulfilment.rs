@@ -1,4 +1,5 @@
 //! The example, run as anybody would run it, and judged by what it leaves in the database.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Stdio;
 use std::time::Duration;
