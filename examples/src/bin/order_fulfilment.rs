@@ -84,7 +84,7 @@ async fn serve(crashes: bool) -> Outcome<()> {
             .iter()
             .filter(|ending| ending.status != "placed")
             .count();
-        println!("process {killed} is killed, {ended} of {ORDERS} orders have ended; going on");
+        println!("process {killed} is killed, {ended} of {ORDERS} orders ended before; going on");
     }
     let mut attended = Ok(());
     // A service would serve its requests here, until it is told to stop.
@@ -129,13 +129,15 @@ async fn take_orders(shop: &Shop) -> Outcome<Vec<RunId>> {
     Ok(runs)
 }
 
-/// Waits until all orders have ended. What is paused is mended and resumed, as an operator would.
+/// Waits until all orders have ended. What is paused is mended and resumed, as an operator would: here
+/// it is goods that are missing.
 async fn attend(shop: &Shop, runs: &[RunId]) -> Outcome<()> {
     let engine = shop.engine();
     for &run in runs {
         let mut mends = 0;
         loop {
-            let found = timeout(PATIENCE, engine.wait(run)).await??;
+            let waited = timeout(PATIENCE, engine.wait(run)).await;
+            let found = waited.map_err(|_| format!("run {run} does not come to its end"))??;
             if found.status.is_terminal() {
                 break;
             }
@@ -202,7 +204,8 @@ async fn kill_the_first_process() -> Outcome<u32> {
         .take()
         .ok_or("the first process has no output")?;
     let mut lines = BufReader::new(stdout).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await??;
+    let waited = timeout(PATIENCE, lines.next_line()).await;
+    let line = waited.map_err(|_| "the first process does not come half-way")??;
     println!(
         "process {id}: {}",
         line.ok_or("the first process ended before it was killed")?
