@@ -1,1 +1,4 @@
-//! No example is here yet.
+#![doc = include_str!("../../docs/guide.md")]
+#![deny(missing_docs)]
+
+pub mod order_fulfilment;

@@ -90,7 +90,8 @@ impl<S: State, I> Context<S, I> {
         self.scene.cancelled.cancelled().await;
     }
 
-    /// What the worker was given for its nodes by this type.
+    /// What the worker was given for its nodes by this type. Where one is missing is found out only
+    /// when a node asks; a node that owns what it needs, see [`Node`](crate::Node), cannot miss it.
     ///
     /// # Errors
     /// A permanent error when it was given none.
@@ -104,6 +105,21 @@ impl<S: State, I> Context<S, I> {
     }
 
     /// Appends an event to the run's stream when the step is committed, and only then.
+    /// [`Engine::events`](crate::Engine::events) reads it. `kind` must not be empty.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::prelude::*;
+    /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// # struct Order { id: i64 }
+    /// #[derive(Serialize)]
+    /// struct Shipped { order: i64 }
+    ///
+    /// async fn notify(cx: Context<Order>) -> NodeResult<Order> {
+    ///     cx.emit("order_shipped", &Shipped { order: cx.state().id })?;
+    ///     Ok(Next::none())
+    /// }
+    /// ```
     ///
     /// # Errors
     /// A permanent error when `body` has no JSON form.

@@ -69,7 +69,8 @@ impl Engine {
     }
 
     /// Starts a run of `graph` with `state`; await what is returned, or name a thread first, or start
-    /// in a transaction of your own.
+    /// in a transaction of your own. The process that starts it need not be one that runs it: any
+    /// worker that serves the graph's [`code`](Graph::code) does.
     pub fn start<'a, S: State>(&'a self, graph: &'a Graph<S>, state: S) -> Start<'a, S> {
         Start::new(self, graph, state)
     }
@@ -106,6 +107,7 @@ impl Engine {
     }
 
     /// The committed steps of a run after step `after`, oldest first; at most `limit` and [`PAGE_MAX`].
+    /// Step zero is the start, so all of them come after -1.
     ///
     /// # Errors
     /// The database's.
@@ -155,7 +157,8 @@ impl Engine {
         })
     }
 
-    /// Waits until a run ends or is paused, and returns how it then stands.
+    /// Waits until a run ends or is paused, and returns how it then stands. It looks again and again,
+    /// up to twice a second: for a few runs, such as in a test.
     ///
     /// # Errors
     /// As [`run`](Self::run). Does not end by itself while the run goes on: bound it with a timeout.
@@ -192,6 +195,20 @@ impl Engine {
     /// Has a paused run go on where it was, with all attempts of its retry policy before it; a run
     /// that waits for its next attempt goes on now. Returns whether it was either.
     ///
+    /// ```no_run
+    /// # use velo_engine::{Engine, RunStatus};
+    /// # async fn mend(engine: &Engine) -> Result<(), velo_engine::EngineError> {
+    /// for run in engine.unfinished(None, 100).await? {
+    ///     if run.status == RunStatus::Paused {
+    ///         println!("run {} needs attention: {:?}", run.id, run.error);
+    ///         // … mend what the error tells of, then:
+    ///         engine.resume(run.id).await?;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The database's.
     ///
@@ -205,7 +222,8 @@ impl Engine {
         Ok(resumed)
     }
 
-    /// The events that the run's nodes emitted after the place `after`, oldest first.
+    /// The events that the run's nodes emitted after the place `after`, oldest first; zero is before
+    /// the first. At most `limit` and [`events::PAGE_MAX`](crate::events::PAGE_MAX).
     ///
     /// # Errors
     /// The database's.

@@ -30,6 +30,16 @@ pub type NodeResult<S> = Result<crate::Next<S>, NodeError>;
 /// }
 /// # assert!(charge("no number").unwrap_err().is_permanent());
 /// ```
+///
+/// When there are no attempts left, or the error is permanent, the run does not fail: it is
+/// [paused](crate::RunStatus::Paused) with this error as the reason, until somebody
+/// [resumes](crate::Engine::resume) or [cancels](crate::Engine::cancel) it. So an error is for what a
+/// person should see to. What the graph itself can deal with, such as a refused order that is to be
+/// refunded, is a value: return it as an update and go to the node that deals with it.
+///
+/// A `Box<dyn Error>` or the report of an error crate is no [`Error`](std::error::Error) itself, so `?`
+/// does not take it: say `.map_err(|error| NodeError::transient(error.to_string()))`, or hand
+/// [`NodeError::of`] what is in it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeError {
     /// Whether, and when, to try again.

@@ -54,7 +54,8 @@ struct Inner<S: State> {
 }
 
 impl<S: State> Graph<S> {
-    /// Begins a graph of this name and version. Runs stay with the version that they began with.
+    /// Begins a graph of this name and version. Runs stay with the version that they began with, and
+    /// wait while no worker serves it: until they have ended, give a worker both.
     pub fn builder(name: impl Into<String>, version: u32) -> GraphBuilder<S> {
         GraphBuilder {
             shape: Shape::builder(name, version),
@@ -130,7 +131,8 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
-    /// Declares that `from` may choose `to` by `goto` or `send`.
+    /// Declares that `from` may choose `to` by `goto` or `send`. A way that is not declared pauses the
+    /// run that takes it.
     #[must_use]
     pub fn may_go<I, J>(mut self, from: NodeKey<S, I>, to: NodeKey<S, J>) -> Self {
         self.shape = self.shape.may_go(from, to);
@@ -144,7 +146,8 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
-    /// Goes to `to` whenever `from` has finished without an explicit route.
+    /// Goes to `to` whenever `from` has finished without an explicit route. When several tasks of one
+    /// step lead to `to`, it begins once, after all of them.
     #[must_use]
     pub fn edge<I>(mut self, from: NodeKey<S, I>, to: NodeKey<S>) -> Self {
         self.shape = self.shape.edge(from, to);

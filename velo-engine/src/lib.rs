@@ -38,6 +38,21 @@
 //! println!("{}", graph.shape().mermaid());
 //! # Ok::<(), velo_engine::ShapeErrors>(())
 //! ```
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! |---|---|
+//! | define the state and how it is written | [`State`](trait@State), [`Update`], [`Overwrite`] |
+//! | write a node | [`Node`], [`Context`], [`Next`], [`UpdateRoute`] |
+//! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
+//! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
+//! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | have the work done | `Worker` in the crate `velo-worker` |
+//! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
+//!
+//! [`Serve`], [`Setting`], [`Commit`] and the module [`lease`] are for who writes a worker; a service
+//! that uses one needs none of them. What the engine logs, it logs through `tracing`.
 #![deny(missing_docs)]
 
 pub mod events;

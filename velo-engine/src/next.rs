@@ -8,7 +8,8 @@ use crate::state::{State, Update};
 
 /// The outcome of a node: updates of the state and, if any, an explicit route.
 ///
-/// An explicit route replaces the node's static edges.
+/// An explicit route replaces the node's static edges. Each target of one is declared with
+/// [`may_go`](crate::GraphBuilder::may_go); a run that takes another way is paused.
 #[derive(Debug, Clone)]
 pub struct Next<S: State> {
     pub(crate) updates: Vec<S::Update>,
@@ -62,7 +63,22 @@ impl<S: State> Next<S> {
         Self::end().and_send(node, input)
     }
 
-    /// Writes nothing and starts one task of `node` for each input.
+    /// Writes nothing and starts one task of `node` for each input; with no input at all, this branch
+    /// of the run ends. The tasks run side by side. What `node` has an edge to begins once, when all of
+    /// them have finished.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::prelude::*;
+    /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// # struct Order { items: Vec<String>, receipt: String }
+    /// const PACK: NodeKey<Order, String> = NodeKey::new("pack");
+    ///
+    /// async fn charge(cx: Context<Order>) -> NodeResult<Order> {
+    ///     let paid = Order::update().receipt("r-1");
+    ///     Ok(Next::send_all(PACK, cx.state().items.clone()).and_update(paid))
+    /// }
+    /// ```
     #[must_use]
     pub fn send_all<I: Serialize>(
         node: NodeKey<S, I>,

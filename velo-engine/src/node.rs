@@ -57,6 +57,10 @@ impl<S, I> fmt::Debug for NodeKey<S, I> {
 /// It may run more than once, since a process may die before its result is committed. What must not
 /// happen twice belongs into [`Context::step`] or [`Context::tx`].
 ///
+/// A closure will do as well, `async |cx: Context<Report>| …`. One that uses what is around it is called
+/// more than once, so it clones that for each call: `move |cx| { let client = client.clone(); async move
+/// { … } }`.
+///
 /// ```
 /// use async_trait::async_trait;
 /// use serde::{Deserialize, Serialize};

@@ -5,7 +5,14 @@ use std::time::Duration;
 use crate::error::{NodeError, NodeErrorKind};
 
 /// When a failed attempt of a node is followed by another. The attempts are counted in the
-/// database, and the wait is a row there: both survive a crash.
+/// database, and the wait is a row there: both survive a crash. After the last one the run is paused.
+///
+/// ```
+/// use velo_engine::RetryPolicy;
+///
+/// let patient = RetryPolicy { max_attempts: 10, ..RetryPolicy::default() };
+/// # let _ = patient;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
     /// Attempts in all, the first included.

@@ -44,7 +44,12 @@ impl<'a, S: State> Start<'a, S> {
         }
     }
 
-    /// Starts the run in a thread, which has one live run at a time.
+    /// Starts the run in a thread, which has one live run at a time: a second start is
+    /// [`EngineError::ThreadBusy`]. Name it after what the run is about, such as `order/42`.
+    ///
+    /// The thread is free again when the run has ended, so that it does not keep the same request from
+    /// starting a second run later. What does is a unique row of the request, written by the same
+    /// [transaction](Self::in_tx), or an [`id`](Self::id) that was stored with the request beforehand.
     pub fn thread(mut self, name: impl Into<String>) -> Self {
         self.thread = Some(name.into());
         self
@@ -62,7 +67,25 @@ impl<'a, S: State> Start<'a, S> {
         self
     }
 
-    /// Starts the run when the transaction of `conn` commits, and only then.
+    /// Starts the run when the transaction of `conn` commits, and only then: with the row that it is
+    /// about, or not at all.
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::prelude::*;
+    /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// # struct Order { id: i64 }
+    /// # async fn place(engine: &Engine, graph: &Graph<Order>) -> Result<RunId, Box<dyn std::error::Error>> {
+    /// let mut tx = engine.pool().begin().await?;
+    /// let id: i64 = sqlx::query_scalar("insert into orders default values returning id")
+    ///     .fetch_one(&mut *tx)
+    ///     .await?;
+    /// let order = Order { id };
+    /// let run = engine.start(graph, order).thread(format!("order/{id}")).in_tx(&mut tx).await?;
+    /// tx.commit().await?;
+    /// # Ok(run)
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::Unstorable`], or the

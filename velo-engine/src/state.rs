@@ -6,7 +6,49 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The state of a graph. Derive it: `#[derive(State)]`.
+/// The state of a graph. Derive it: `#[derive(State)]`, on a struct with named fields that also has
+/// `Clone`, `Debug`, `Serialize` and `Deserialize`.
+///
+/// The derive adds `update()`, which begins a partial update, and on that a setter for each field. Nodes
+/// write through it alone: fields that are not named stay as they are. A field without an attribute has
+/// one writer a step, and a second one pauses the run; fields that tasks write side by side have a
+/// reducer:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use serde::{Deserialize, Serialize};
+/// use velo_engine::{Overwrite, State};
+///
+/// #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+/// struct Report {
+///     topic: String,
+///     reviewer: Option<String>,
+///     #[state(append)]
+///     drafts: Vec<String>,
+///     #[state(max)]
+///     score: u32,
+///     #[state(merge)]
+///     notes: BTreeMap<String, String>,
+///     #[state(reduce = add)]
+///     cents: u64,
+/// }
+///
+/// fn add(sum: &mut u64, more: u64) {
+///     *sum += more;
+/// }
+///
+/// let update = Report::update()
+///     .topic("bees")
+///     .reviewer(Some("Ada".to_owned())) // setters take the field's own type
+///     .drafts(vec!["one more".to_owned()])
+///     .cents(250);
+/// let fresh = Report::update().drafts(Overwrite(Vec::new())); // in place of what is there
+/// # let _ = (update, fresh);
+/// ```
+///
+/// The state is stored as JSON, and runs that are under way are read back by whatever code goes on with
+/// them. A field that is added needs `#[serde(default)]`; one that is renamed, removed or changes
+/// its type needs a new version of the graph, served beside the old one until its runs have ended.
 pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {
     /// The partial update of this state.
     type Update: Update<State = Self>;

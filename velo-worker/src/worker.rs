@@ -84,14 +84,15 @@ pub enum WorkerError {
 }
 
 impl WorkerBuilder {
-    /// Has the worker run this graph, in this version.
+    /// Has the worker run this graph, in this version. Call it once for each graph, and for each
+    /// version that still has runs.
     #[must_use]
     pub fn serve(mut self, graph: impl Serve) -> Self {
         self.graphs.push(Arc::new(graph));
         self
     }
 
-    /// What operators see as the worker's name.
+    /// What operators see as the worker's name; otherwise the number of the process.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -105,7 +106,11 @@ impl WorkerBuilder {
         self
     }
 
-    /// Runs at most this many runs at once, and at least one.
+    /// Runs at most this many runs at once, and at least one; 64 unless told otherwise.
+    ///
+    /// Each node that has called [`Context::tx`](velo_engine::Context::tx) holds a connection of the
+    /// engine's pool until it returns, and the worker itself needs a few beside: give the pool more
+    /// connections than nodes can hold. A run may have up to 64 tasks of a fan-out at work at once.
     #[must_use]
     pub fn concurrency(mut self, runs: usize) -> Self {
         self.concurrency = runs.clamp(1, Semaphore::MAX_PERMITS);
@@ -120,7 +125,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Lets nodes finish for this long when the worker is to stop.
+    /// Lets nodes finish for this long when the worker is to stop; 30 seconds unless told otherwise.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -135,6 +140,27 @@ impl WorkerBuilder {
     }
 
     /// Tells `observer` what happens in this process.
+    ///
+    /// ```no_run
+    /// # use velo_engine::{Engine, Serve};
+    /// # use velo_worker::Worker;
+    /// # async fn example(engine: Engine, graph: impl Serve) {
+    /// use tokio::sync::broadcast::{self, error::RecvError};
+    ///
+    /// let (observer, mut seen) = broadcast::channel(1_024);
+    /// let worker = Worker::builder(engine).serve(graph).observe(observer);
+    /// let print = async move {
+    ///     loop {
+    ///         match seen.recv().await {
+    ///             Ok(seen) => println!("{} {}: {:?}", seen.run, seen.node, seen.what),
+    ///             Err(RecvError::Lagged(missed)) => println!("{missed} were missed"),
+    ///             Err(RecvError::Closed) => break,
+    ///         }
+    ///     }
+    /// };
+    /// # let _ = (worker, print);
+    /// # }
+    /// ```
     #[must_use]
     pub fn observe(mut self, observer: broadcast::Sender<Observed>) -> Self {
         self.observer = Some(observer);
@@ -146,6 +172,25 @@ impl WorkerBuilder {
     ///
     /// A worker that loses its leases, since it was frozen or cut off from the database, drops what it
     /// was doing and begins again.
+    ///
+    /// `shutdown` is any future that may go to another thread. Beside a server, spawn the worker and
+    /// tell both by one token. Wait for the worker too, so that it can give its runs back:
+    ///
+    /// ```no_run
+    /// # use velo_engine::{Engine, Serve};
+    /// # use velo_worker::Worker;
+    /// # async fn serve_requests(_until: impl Future<Output = ()>) {}
+    /// # async fn example(engine: Engine, graph: impl Serve) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stop = tokio_util::sync::CancellationToken::new();
+    /// let worker = Worker::builder(engine).serve(graph).run(stop.clone().cancelled_owned());
+    /// let worker = tokio::spawn(worker);
+    /// serve_requests(async { drop(tokio::signal::ctrl_c().await) }).await;
+    /// stop.cancel();
+    /// let stopped = worker.await??;
+    /// println!("{} runs were cut off", stopped.cut_off.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`WorkerError`] when it cannot start.

@@ -39,7 +39,12 @@ impl<S: State, I> Context<S, I> {
     ///
     /// A process that dies after `work` has had its effect and before the result is kept calls it
     /// again, with the same [`StepKey`]: hand that to the other side, so that it can tell.
-    /// Results that are errors are not kept.
+    /// Results that are errors are not kept: the next attempt calls `work` again, also with the same
+    /// key. A refusal that is final, such as a declined card, is better a value than an error, so
+    /// that it is kept and the node can route on it.
+    ///
+    /// The result is kept for this node in this step of the run: a node that a loop comes back to does
+    /// its steps anew, under other keys.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -50,6 +55,22 @@ impl<S: State, I> Context<S, I> {
     /// async fn charge(cx: Context<Order>) -> NodeResult<Order> {
     ///     let receipt = cx.step("pay", |key| pay(key.to_string())).await?;
     ///     Ok(Order::update().receipt(receipt).into())
+    /// }
+    /// ```
+    ///
+    /// The key is moved into `work`: to lend it to what is called, make `work` an async closure. One
+    /// whose body is written in place names its error type, since `?` fits any:
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::prelude::*;
+    /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// # struct Order { receipt: String }
+    /// # async fn pay(key: &str) -> std::io::Result<String> { Ok(key.to_owned()) }
+    /// async fn charge(cx: Context<Order>) -> NodeResult<Order> {
+    ///     let receipt = cx.step("pay", async |key| pay(&key.to_string()).await).await?;
+    ///     let place = cx.step("draw a place", async |_| Ok::<_, NodeError>(7_u32)).await?;
+    ///     Ok(Order::update().receipt(format!("{receipt} {place}")).into())
     /// }
     /// ```
     ///

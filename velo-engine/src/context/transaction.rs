@@ -72,7 +72,18 @@ impl<S: State, I> Context<S, I> {
     /// happens exactly once, together with the step. It is opened by the first call and rolled back
     /// when the attempt fails.
     ///
-    /// It holds a connection until the node returns, so do slow work before.
+    /// It holds a connection until the node returns, so do slow work before, and every
+    /// [`step`](Self::step) too: a step needs a second connection to keep its result, and when all of
+    /// the pool's are held by nodes that wait for one, none of them gets it. Have a pool with more
+    /// connections than nodes that can be at work at once.
+    ///
+    /// What is returned is a guard: calls later in the same attempt give the same transaction again, but
+    /// only once the guard before is dropped. A call under a live guard, perhaps in a function of yours
+    /// that was handed the context, waits for ever; hand such a function the guard,
+    /// `&mut PgConnection`, instead.
+    ///
+    /// An attempt that returns [`Err`] leaves nothing behind. One that returns [`Ok`] commits,
+    /// wherever it routes to.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};

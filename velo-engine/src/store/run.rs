@@ -26,7 +26,7 @@ pub struct Run {
     pub created_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// Steps committed so far.
+    /// Steps committed so far, the start not counted. Tasks that run side by side are one step.
     pub steps: i32,
     /// Whether a worker has it at this moment.
     pub is_leased: bool,
