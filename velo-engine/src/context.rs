@@ -3,21 +3,24 @@
 mod memo;
 mod scene;
 mod transaction;
+mod wait;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::error::NodeError;
+use crate::error::{NodeError, NodeErrorKind};
 use crate::executor::Checkpoint;
 use crate::observed::Happening;
 use crate::run_id::RunId;
 use crate::state::State;
 
 pub use memo::StepKey;
-pub(crate) use scene::{Emitted, Memos, Scene};
+pub(crate) use scene::{Emitted, Memos, Scene, Waits};
 pub use transaction::{FencedTransaction, NodeTransaction};
+pub use wait::Ask;
+pub(crate) use wait::Seen;
 
 /// The view that one attempt of a node has of its run. Cheap to clone.
 ///
@@ -124,12 +127,15 @@ impl<S: State, I> Context<S, I> {
     /// # Errors
     /// A permanent error when `body` has no JSON form.
     pub fn emit(&self, kind: impl Into<String>, body: &impl Serialize) -> Result<(), NodeError> {
+        let kind = kind.into();
+        if kind.is_empty() || kind.contains('\0') {
+            return Err(NodeError::permanent(
+                "the kind of an event must not be empty and has no NUL",
+            ));
+        }
         let body = serde_json::to_value(body)
-            .map_err(|error| NodeError::of(crate::error::NodeErrorKind::Permanent, &error))?;
-        self.scene.emit(Emitted {
-            kind: kind.into(),
-            body,
-        });
+            .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        self.scene.emit(Emitted { kind, body });
         Ok(())
     }
 

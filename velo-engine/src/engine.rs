@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use serde::Serialize;
 use sqlx::migrate::MigrateError;
+use sqlx::{PgConnection, PgPool};
 
 use crate::events::{self, Event};
 use crate::executor::Checkpoint;
@@ -15,6 +16,7 @@ use crate::store;
 use crate::turn::checkpoint_of;
 
 pub use crate::store::run::{Run, RunStatus, Step};
+pub use crate::store::wait::Question;
 
 /// Most runs or steps that one call returns.
 pub const PAGE_MAX: i64 = 1_000;
@@ -157,7 +159,8 @@ impl Engine {
         })
     }
 
-    /// Waits until a run ends or is paused, and returns how it then stands. It looks again and again,
+    /// Waits until a run ends, is paused, or waits for an answer or a message; returns how it then
+    /// stands. It looks again and again,
     /// up to twice a second: for a few runs, such as in a test.
     ///
     /// # Errors
@@ -222,6 +225,106 @@ impl Engine {
         Ok(resumed)
     }
 
+    /// The open questions of a run, or of all runs, oldest run first; at most `limit` and [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn questions(
+        &self,
+        run: Option<RunId>,
+        limit: i64,
+    ) -> Result<Vec<Question>, EngineError> {
+        store::wait::questions(&self.pool, run, limit.clamp(0, PAGE_MAX))
+            .await
+            .map_err(EngineError::on("list the open questions"))
+    }
+
+    /// Answers a question, and has its run go on. Of two answers one is accepted. One that the node
+    /// cannot read is given back: the question is open again, with a refusal.
+    ///
+    /// # Errors
+    /// [`EngineError::NotOpen`] when the question was answered, has expired, or its run went on without
+    /// it; [`EngineError::Unstorable`]; or the database's.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the answer may or may not be accepted. A second try is refused if it was.
+    pub async fn answer(
+        &self,
+        question: &Question,
+        answer: &impl Serialize,
+    ) -> Result<(), EngineError> {
+        let answer = storable(answer)?;
+        let accepted = store::wait::answer(&self.pool, question, &answer)
+            .await
+            .map_err(EngineError::on("answer the question"))?;
+        if !accepted {
+            return Err(EngineError::NotOpen {
+                run: question.run,
+                name: question.name.clone(),
+            });
+        }
+        self.hint().await;
+        Ok(())
+    }
+
+    /// Sends a message to a run, whether or not it waits for one. Messages of one name are taken in the
+    /// order of their arrival, each once. With a `key`, a message that is sent again is the same one.
+    ///
+    /// # Errors
+    /// [`EngineError::NoRun`] when the run has ended or never was; [`EngineError::Unstorable`]; or the
+    /// database's.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the message may or may not be sent: send it again with the same key.
+    pub async fn signal(
+        &self,
+        run: RunId,
+        name: &str,
+        payload: &impl Serialize,
+        key: Option<&str>,
+    ) -> Result<(), EngineError> {
+        let mut conn = self
+            .pool
+            .acquire()
+            .await
+            .map_err(EngineError::on("send the message"))?;
+        self.signal_in_tx(&mut conn, run, name, payload, key)
+            .await?;
+        drop(conn);
+        self.hint().await;
+        Ok(())
+    }
+
+    /// As [`signal`](Self::signal), in the caller's transaction: the message is sent when that commits.
+    /// Until then the run is neither claimed nor given back.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    ///
+    /// # Cancel safety
+    /// Part of the caller's transaction.
+    pub async fn signal_in_tx(
+        &self,
+        conn: &mut PgConnection,
+        run: RunId,
+        name: &str,
+        payload: &impl Serialize,
+        key: Option<&str>,
+    ) -> Result<(), EngineError> {
+        let payload = storable(payload)?;
+        let sent = store::wait::send(conn, run, name, &payload, key)
+            .await
+            .map_err(EngineError::on("send the message"))?;
+        if sent {
+            Ok(())
+        } else {
+            Err(EngineError::NoRun(run))
+        }
+    }
+
     /// The events that the run's nodes emitted after the place `after`, oldest first; zero is before
     /// the first. At most `limit` and [`events::PAGE_MAX`](crate::events::PAGE_MAX).
     ///
@@ -265,6 +368,16 @@ pub enum EngineError {
     /// There is no run of this id.
     #[error("there is no run {0}")]
     NoRun(RunId),
+    /// The question is not open.
+    #[error(
+        "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on"
+    )]
+    NotOpen {
+        /// The run.
+        run: RunId,
+        /// The question.
+        name: String,
+    },
     /// The thread has a run that has not ended.
     #[error("thread `{thread}` is busy with run {run}: wait for it, or cancel it")]
     ThreadBusy {
@@ -276,8 +389,8 @@ pub enum EngineError {
     /// Another run has the id that was asked for.
     #[error("another run was started with the id {0}: take another id")]
     IdTaken(RunId),
-    /// The state has no JSON form, or one that cannot be stored.
-    #[error("could not store the state that the run begins with")]
+    /// A state, an answer or a message has no JSON form, or one that cannot be stored.
+    #[error("could not store the value: it has no JSON form that can be read back")]
     Unstorable {
         /// The cause.
         #[source]
@@ -309,5 +422,28 @@ impl EngineError {
             Self::ThreadBusy { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// The value as jsonb takes it.
+fn storable(value: &impl Serialize) -> Result<serde_json::Value, EngineError> {
+    let unstorable = |source| EngineError::Unstorable { source };
+    let value = serde_json::to_value(value).map_err(unstorable)?;
+    if has_nul(&value) {
+        let refused = "text with a NUL character cannot be stored";
+        return Err(unstorable(serde::ser::Error::custom(refused)));
+    }
+    Ok(value)
+}
+
+fn has_nul(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

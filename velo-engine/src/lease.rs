@@ -35,6 +35,16 @@ pub struct Claim {
     pub is_cancelled: bool,
 }
 
+/// A run for which something has come while a worker has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Call {
+    /// The run.
+    #[sqlx(rename = "run_id")]
+    pub run: RunId,
+    /// Whether somebody cancelled it.
+    pub is_cancelled: bool,
+}
+
 /// A worker on the same host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Neighbour {
@@ -96,15 +106,15 @@ impl Incarnation {
         store::lease::heartbeat(conn, self.id, self.ttl).await
     }
 
-    /// Those of its runs that somebody cancelled.
+    /// Those of its runs for which something has come: a cancellation, an answer, a message.
     ///
     /// # Errors
     /// The database's.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn cancelled(self, conn: &mut PgConnection) -> Result<Vec<RunId>, sqlx::Error> {
-        store::lease::cancelled(conn, self.id).await
+    pub async fn calls(self, conn: &mut PgConnection) -> Result<Vec<Call>, sqlx::Error> {
+        store::lease::calls(conn, self.id).await
     }
 
     /// Leases up to `limit` ready runs of the graphs called `codes`, those of lowest priority number

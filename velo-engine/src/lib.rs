@@ -82,9 +82,10 @@ mod state;
 mod store;
 mod stored;
 mod turn;
+mod wait;
 
-pub use context::{Context, FencedTransaction, NodeTransaction, StepKey};
-pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step};
+pub use context::{Ask, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use migrate::migrate;
@@ -101,13 +102,13 @@ pub use state::{
 };
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
-pub use turn::{Commit, Serve, Setting, TurnEnd};
+pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;
 
 /// All that a graph's definition needs.
 pub mod prelude {
     pub use crate::{
-        Again, Context, Engine, Graph, Next, Node, NodeError, NodeKey, NodeResult, Overwrite,
-        RetryPolicy, RunId, Shape, State, Update, UpdateRoute, executor,
+        Again, Context, Engine, EngineError, Graph, Next, Node, NodeError, NodeKey, NodeResult,
+        Overwrite, RetryPolicy, RunId, RunStatus, Shape, State, Update, UpdateRoute, executor,
     };
 }

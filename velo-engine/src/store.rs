@@ -8,6 +8,7 @@ pub(crate) mod memo;
 pub(crate) mod outcome;
 pub(crate) mod run;
 pub(crate) mod start;
+pub(crate) mod wait;
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ pub const STATEMENTS: &[&str] = &[
     commit::STEPS,
     failure::RECORD,
     lease::CLAIM,
-    lease::CANCELLED,
+    lease::CALLS,
+    lease::HEARD,
     lease::EXPIRED,
     lease::FINISH_CANCELLED,
     lease::GIVE_UP,
@@ -45,6 +47,16 @@ pub const STATEMENTS: &[&str] = &[
     start::NONCE,
     start::START,
     start::THREAD,
+    wait::ADD,
+    wait::ANSWER,
+    wait::LOAD,
+    wait::PARK,
+    wait::QUESTIONS,
+    wait::REFUSE,
+    wait::SEEN,
+    wait::SEND,
+    wait::SIGNALS,
+    wait::USE,
 ];
 
 /// Opens a transaction in which leases can be checked, whatever the database's default.

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod commit;
+mod parked;
 mod place;
 
 use std::collections::VecDeque;
@@ -16,11 +17,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 use sqlx::PgPool;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
@@ -28,6 +30,7 @@ use crate::observed::{Happening, Observed};
 use crate::resources::Resources;
 use crate::state::State;
 use crate::store::{self, Backoff};
+use crate::wait::NewWait;
 
 use attempt::Ended;
 use commit::Committed;
@@ -38,6 +41,9 @@ use place::{Failures, Place};
 const PARALLEL_MAX: usize = 64;
 /// How long the nodes of a cancelled run may take to notice.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// How long an attempt that waits beside other work may keep that to itself.
+const ASK_LATEST: Duration = Duration::from_millis(100);
 
 /// Commits steps for all turns of a worker, several in one statement when they come together.
 #[async_trait]
@@ -73,6 +79,15 @@ pub struct Setting {
     pub is_crowded: Arc<AtomicBool>,
 }
 
+/// How a turn is told of what happens to its run. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Cancelled when somebody cancels the run.
+    pub cancelled: CancellationToken,
+    /// Notified when an answer or a message has come for it.
+    pub called: Arc<Notify>,
+}
+
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnEnd {
@@ -82,6 +97,8 @@ pub enum TurnEnd {
     Paused,
     /// The run waits for a time.
     Asleep,
+    /// The run waits for an answer or a message.
+    Waiting,
     /// The run was given back, for any worker to go on with.
     Yielded,
     /// The run was cancelled.
@@ -96,11 +113,11 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
     /// Name and version of the graph, such as `report@1`.
     fn code(&self) -> &str;
 
-    /// Takes a turn with a run of this graph. `cancelled` is cancelled when somebody cancels the run.
+    /// Takes a turn with a run of this graph.
     ///
     /// # Cancel safety
     /// Dropped half-way, the lease stays with the worker until that is given up.
-    async fn turn(&self, claim: Claim, cancelled: CancellationToken, setting: &Setting) -> TurnEnd;
+    async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd;
 }
 
 #[async_trait]
@@ -109,13 +126,14 @@ impl<S: State> Serve for Graph<S> {
         Self::code(self)
     }
 
-    async fn turn(&self, claim: Claim, cancelled: CancellationToken, setting: &Setting) -> TurnEnd {
+    async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
         let turn = Turn {
             graph: self,
             lease: claim.lease,
             setting,
             lost: setting.lost.child_token(),
-            cancelled,
+            reach,
+            asked: Arc::default(),
             began: Instant::now(),
         };
         let whole = async {
@@ -139,7 +157,9 @@ struct Turn<'a, S: State> {
     setting: &'a Setting,
     /// Of this turn alone: cancelled also when a write was refused.
     lost: CancellationToken,
-    cancelled: CancellationToken,
+    reach: Reach,
+    /// Notified when an attempt begins to wait.
+    asked: Arc<Notify>,
     began: Instant,
 }
 
@@ -148,6 +168,16 @@ struct Turn<'a, S: State> {
 enum Note<'a> {
     Failure(store::failure::NewFailure<'a>),
     Sleep(Duration),
+    Waits {
+        seq: i32,
+        task: i32,
+        node: &'a str,
+        waits: &'a [NewWait],
+    },
+    Park {
+        seq: i32,
+        again_in: Option<Duration>,
+    },
     Pause(&'a serde_json::Value),
     EndCancelled,
 }
@@ -185,7 +215,13 @@ impl<S: State> Turn<'_, S> {
     async fn restore(&self) -> Result<Option<Place<S>>, NodeError> {
         let mut backoff = Backoff::default();
         loop {
-            match store::load::stored(&self.setting.pool, self.lease.run).await {
+            // First, so that what comes while the run is being read is noticed before it is given back.
+            let heard = store::lease::heard(&self.setting.pool, self.lease).await;
+            let stored = match heard {
+                Ok(()) => store::load::stored(&self.setting.pool, self.lease.run).await,
+                Err(error) => Err(error),
+            };
+            match stored {
                 Ok(None) => return Ok(None),
                 Ok(Some(stored)) => {
                     return Place::restore(self.graph.shape(), stored)
@@ -202,24 +238,45 @@ impl<S: State> Turn<'_, S> {
     async fn step(&self, place: &mut Place<S>) -> Flow {
         let mut waiting: VecDeque<usize> = place.due(Instant::now()).collect();
         let mut running = JoinSet::new();
+        let mut scenes: Vec<Arc<Scene>> = Vec::new();
+        let mut ask_at = None;
         loop {
             while running.len() < PARALLEL_MAX
                 && let Some(index) = waiting.pop_front()
             {
-                if let Err(error) = self.begin(place, index, &mut running) {
-                    let node = place.checkpoint.tasks[index].node.clone();
-                    self.fail(place, index, &node, error).await;
+                match self.begin(place, index, &mut running) {
+                    Ok(scene) => scenes.push(scene),
+                    Err(error) => {
+                        let node = place.checkpoint.tasks[index].node.clone();
+                        self.fail(place, index, &node, error).await;
+                    }
                 }
             }
             let joined = tokio::select! {
                 biased;
-                () = self.cancelled.cancelled() => {
+                () = self.reach.cancelled.cancelled() => {
                     let drained = async { while running.join_next().await.is_some() {} };
                     let _ = tokio::time::timeout(CANCEL_GRACE, drained).await;
                     running.shutdown().await;
                     return Flow::End(self.end_cancelled().await);
                 }
                 joined = running.join_next() => joined,
+                () = self.asked.notified() => {
+                    ask_at = Some(Instant::now() + ASK_LATEST);
+                    continue;
+                }
+                () = tokio::time::sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => {
+                    ask_at = None;
+                    for scene in scenes.iter().filter(|scene| scene.is_waiting()) {
+                        self.note_waits(place, scene, &scene.waits()).await;
+                    }
+                    continue;
+                }
+                // An attempt that waits beside other work sees the answer when it begins again.
+                () = self.reach.called.notified(), if scenes.iter().any(|scene| scene.is_waiting()) => {
+                    running.shutdown().await;
+                    return Flow::Reload;
+                }
             };
             let Some(joined) = joined else { break };
             // Panics of nodes are caught inside, and nothing here aborts a task.
@@ -231,10 +288,17 @@ impl<S: State> Turn<'_, S> {
             else {
                 break;
             };
+            scenes.retain(|other| !Arc::ptr_eq(other, &scene));
             let outcome = match result {
-                Ok(outcome) => outcome,
-                Err(error) => {
+                Some(Ok(outcome)) => outcome,
+                Some(Err(error)) => {
+                    scene.undo();
                     self.fail(place, index, &scene.node, error).await;
+                    continue;
+                }
+                None => {
+                    scene.undo();
+                    self.wait(place, &scene).await;
                     continue;
                 }
             };
@@ -246,9 +310,15 @@ impl<S: State> Turn<'_, S> {
             match committed {
                 Committed::Outcome => scene.observe(Happening::Finished),
                 Committed::Step(flow) => return flow,
-                Committed::Again => waiting.push_back(index),
+                Committed::Again => {
+                    scene.undo();
+                    waiting.push_back(index);
+                }
                 Committed::Unknown => return Flow::Reload,
-                Committed::Failed(error) => self.fail(place, index, &scene.node, error).await,
+                Committed::Failed(error) => {
+                    scene.undo();
+                    self.fail(place, index, &scene.node, error).await;
+                }
             }
         }
         Flow::End(self.park(place).await)
@@ -280,26 +350,46 @@ impl<S: State> Turn<'_, S> {
         self.observe(node, task, Happening::Failed { error, again_in });
     }
 
-    /// Gives the run back until its next attempt is due, or until somebody resumes it.
+    /// Notes what an attempt waits for. It is dropped: when that has come, the node runs again.
+    async fn wait(&self, place: &mut Place<S>, scene: &Scene) {
+        self.note_waits(place, scene, &scene.take_waits()).await;
+        place.parked(scene.task);
+    }
+
+    async fn note_waits(&self, place: &Place<S>, scene: &Scene, waits: &[NewWait]) {
+        let note = Note::Waits {
+            seq: place.seq + 1,
+            task: scene.task,
+            node: &scene.node,
+            waits,
+        };
+        self.write(&note).await;
+    }
+
+    /// Gives the run back until its next attempt is due, something has come for it, or somebody resumes
+    /// it.
     async fn park(&self, place: &Place<S>) -> TurnEnd {
-        match place.next_attempt() {
-            Ok(due) => {
-                let wait = due.saturating_duration_since(Instant::now());
+        let rest = place.rest();
+        if let Some((index, failures)) = rest.exhausted {
+            let unknown = NodeError::permanent("the step has nothing to do and cannot be taken");
+            let error = failures.error.as_ref().unwrap_or(&unknown);
+            let task = place.checkpoint.tasks.get(index);
+            let mut why = described(error, task.map(|task| task.node.as_str()));
+            why["attempt"] = json!(failures.counted);
+            return self.pause(&why).await;
+        }
+        let again_in = rest
+            .again_at
+            .map(|due| due.saturating_duration_since(Instant::now()));
+        match again_in {
+            Some(wait) if !rest.is_waiting => {
                 self.write(&Note::Sleep(wait)).await;
                 TurnEnd::Asleep
             }
-            Err((index, failures)) => {
-                let unknown =
-                    NodeError::permanent("the step has nothing to do and cannot be taken");
-                let error = failures.error.as_ref().unwrap_or(&unknown);
-                let node = place
-                    .checkpoint
-                    .tasks
-                    .get(index)
-                    .map(|task| task.node.as_str());
-                let mut why = described(error, node);
-                why["attempt"] = json!(failures.counted);
-                self.pause(&why).await
+            _ => {
+                let seq = place.seq + 1;
+                self.write(&Note::Park { seq, again_in }).await;
+                TurnEnd::Waiting
             }
         }
     }
@@ -360,6 +450,15 @@ impl<S: State> Turn<'_, S> {
         match note {
             Note::Failure(failure) => store::failure::record(conn, self.lease, failure).await?,
             Note::Sleep(wait) => drop(store::lease::sleep(conn, self.lease, *wait).await?),
+            Note::Waits {
+                seq,
+                task,
+                node,
+                waits,
+            } => store::wait::add(conn, self.lease, *seq, *task, node, waits).await?,
+            Note::Park { seq, again_in } => {
+                store::wait::park(conn, self.lease, *seq, *again_in).await?;
+            }
             Note::Pause(why) => drop(store::lease::pause(conn, self.lease, why).await?),
             Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
         }

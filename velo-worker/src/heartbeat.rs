@@ -108,8 +108,8 @@ async fn once(
     };
     let is_held = incarnation.heartbeat(open).await?;
     if is_held && !live.is_empty() {
-        for run in incarnation.cancelled(open).await? {
-            live.cancel(run);
+        for call in incarnation.calls(open).await? {
+            live.call(call);
         }
     }
     Ok(is_held)

@@ -3,29 +3,34 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use tokio_util::sync::CancellationToken;
-use velo_engine::RunId;
+use velo_engine::lease::Call;
+use velo_engine::{Reach, RunId};
 
-/// Reaches the turns of runs, to tell them that somebody cancelled their run.
+/// Reaches the turns of runs.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    turns: Mutex<HashMap<RunId, CancellationToken>>,
+    turns: Mutex<HashMap<RunId, Reach>>,
 }
 
 impl Live {
-    pub(crate) fn begin(&self, run: RunId) -> CancellationToken {
-        let token = CancellationToken::new();
-        self.with(|turns| turns.insert(run, token.clone()));
-        token
+    pub(crate) fn begin(&self, run: RunId) -> Reach {
+        let reach = Reach::default();
+        self.with(|turns| turns.insert(run, reach.clone()));
+        reach
     }
 
     pub(crate) fn end(&self, run: RunId) {
         self.with(|turns| turns.remove(&run));
     }
 
-    pub(crate) fn cancel(&self, run: RunId) {
-        if let Some(token) = self.with(|turns| turns.get(&run).cloned()) {
-            token.cancel();
+    /// Tells the turn of a run what has come for it.
+    pub(crate) fn call(&self, call: Call) {
+        if let Some(reach) = self.with(|turns| turns.get(&call.run).cloned()) {
+            if call.is_cancelled {
+                reach.cancelled.cancel();
+            } else {
+                reach.called.notify_one();
+            }
         }
     }
 
@@ -37,7 +42,7 @@ impl Live {
         self.with(|turns| turns.keys().copied().collect())
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<RunId, CancellationToken>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<RunId, Reach>) -> T) -> T {
         act(&mut self.turns.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

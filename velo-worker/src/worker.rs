@@ -421,13 +421,14 @@ impl Shift<'_> {
         let graph = self.graphs.iter().find(|graph| graph.code() == claim.code);
         let graph = Arc::clone(graph.expect("only what is served was claimed"));
         turns.spawn(async move {
-            let cancelled = live.begin(run);
-            let end = graph.turn(claim, cancelled, &setting).await;
+            let reach = live.begin(run);
+            let end = graph.turn(claim, reach, &setting).await;
             live.end(run);
             drop(permit);
             tracing::debug!(run.id = %run, end = ?end, "turn ended");
             match end {
-                TurnEnd::Asleep => changes.timers.notify_one(),
+                // A run that waits may wait for a time too.
+                TurnEnd::Asleep | TurnEnd::Waiting => changes.timers.notify_one(),
                 TurnEnd::Yielded => changes.ready.notify_one(),
                 _ => (),
             }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::PoisonError;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::scene::lock;
 use super::{Context, Scene};
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
@@ -88,6 +88,12 @@ impl<S: State, I> Context<S, I> {
         Fut: Future<Output = Result<T, E>>,
     {
         let name = name.into();
+        if self.scene.has_transaction() {
+            return Err(NodeError::permanent(format!(
+                "step `{name}` comes after the node has opened its transaction: keep results before, \
+                 or both would wait for each other's connection when the pool is in use"
+            )));
+        }
         if let Some(kept) = self.scene.reserve(&name)? {
             return serde_json::from_slice(&kept)
                 .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error));
@@ -115,24 +121,28 @@ impl<S: State, I> Context<S, I> {
 impl Scene {
     /// Takes the name for this attempt; returns what is kept under it.
     fn reserve(&self, name: &str) -> Result<Option<Vec<u8>>, NodeError> {
+        self.reserve_name(name)?;
+        Ok(lock(&self.memos).kept.get(name).cloned())
+    }
+
+    /// Takes the name for this attempt, so that nothing else of it has the same.
+    pub(super) fn reserve_name(&self, name: &str) -> Result<(), NodeError> {
         if name.is_empty() || name.contains('\0') {
             return Err(NodeError::permanent(
                 "the name of a step must not be empty and has no NUL",
             ));
         }
-        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-        if !memos.used.insert(name.to_owned()) {
+        if !lock(&self.memos).used.insert(name.to_owned()) {
             let node = &self.node;
             return Err(NodeError::permanent(format!(
-                "the step name `{name}` is used twice in node `{node}`: give each step of a node its own name"
+                "the name `{name}` is used twice in node `{node}`: give each step, question and sleep of a node its own name"
             )));
         }
-        Ok(memos.kept.get(name).cloned())
+        Ok(())
     }
 
     fn release(&self, name: &str) {
-        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-        memos.used.remove(name);
+        lock(&self.memos).used.remove(name);
     }
 
     /// Keeps a result, however long the database takes to come back while the lease may still hold:
@@ -153,8 +163,7 @@ impl Scene {
             }
         }
         failpoint::hit("memo.after");
-        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-        memos.kept.insert(name.to_owned(), value);
+        lock(&self.memos).kept.insert(name.to_owned(), value);
         Ok(())
     }
 }

@@ -1,16 +1,19 @@
 //! What the attempts of all nodes need, whatever their types.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
+use super::Seen;
 use crate::lease::Lease;
 use crate::observed::{Happening, Observed};
 use crate::resources::Resources;
+use crate::store::wait::StoredSignal;
+use crate::wait::NewWait;
 
 /// One attempt of one task.
 #[derive(Debug)]
@@ -31,6 +34,22 @@ pub(crate) struct Scene {
     pub(crate) memos: Mutex<Memos>,
     pub(crate) transaction: tokio::sync::Mutex<Option<Transaction<'static, Postgres>>>,
     pub(crate) emitted: Mutex<Vec<Emitted>>,
+    pub(crate) waits: Mutex<Waits>,
+    /// Notified when an attempt of the turn begins to wait.
+    pub(crate) asked: Arc<Notify>,
+    /// Unused signals of the run, shared by all tasks of the step.
+    pub(crate) signals: Arc<Mutex<Vec<StoredSignal>>>,
+}
+
+/// What an attempt waited for, and what it waits for now.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// Waits of earlier attempts.
+    pub(crate) seen: BTreeMap<String, Seen>,
+    /// Waits of this one.
+    pub(crate) new: Vec<NewWait>,
+    /// Signals that this attempt has taken.
+    pub(crate) taken: Vec<StoredSignal>,
 }
 
 /// Results kept for this task, and the names in use.
@@ -49,12 +68,11 @@ pub(crate) struct Emitted {
 
 impl Scene {
     pub(crate) fn emit(&self, event: Emitted) {
-        let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
-        emitted.push(event);
+        lock(&self.emitted).push(event);
     }
 
     pub(crate) fn take_emitted(&self) -> Vec<Emitted> {
-        std::mem::take(&mut *self.emitted.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.emitted))
     }
 
     pub(crate) fn observe(&self, what: Happening) {
@@ -69,10 +87,51 @@ impl Scene {
         }
     }
 
+    pub(crate) fn is_waiting(&self) -> bool {
+        !lock(&self.waits).new.is_empty()
+    }
+
+    /// What the attempt waits for, without ending that.
+    pub(crate) fn waits(&self) -> Vec<NewWait> {
+        lock(&self.waits).new.clone()
+    }
+
+    pub(crate) fn take_waits(&self) -> Vec<NewWait> {
+        std::mem::take(&mut lock(&self.waits).new)
+    }
+
+    /// The signals that this attempt has taken, oldest first.
+    pub(crate) fn taken(&self) -> Vec<i64> {
+        lock(&self.waits)
+            .taken
+            .iter()
+            .map(|signal| signal.id)
+            .collect()
+    }
+
+    /// Undoes what only a commit would have made true: the signals go back, the transaction is rolled
+    /// back, so that its connection serves others.
+    pub(crate) fn undo(&self) {
+        let mut taken = std::mem::take(&mut lock(&self.waits).taken);
+        if !taken.is_empty() {
+            let mut signals = lock(&self.signals);
+            signals.append(&mut taken);
+            signals.sort_by_key(|signal| signal.id);
+        }
+        if let Ok(mut transaction) = self.transaction.try_lock() {
+            drop(transaction.take());
+        }
+    }
+
     /// Gives this attempt up: what it would write next is refused anyway. Never returns, so that no
     /// user code can swallow the loss.
     pub(crate) async fn lose<T>(&self) -> T {
         self.lost.cancel();
         std::future::pending().await
     }
+}
+
+/// What panicked elsewhere left the value whole: it is only ever replaced.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

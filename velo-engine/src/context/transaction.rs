@@ -67,6 +67,15 @@ impl DerefMut for FencedTransaction<'_> {
     }
 }
 
+impl Scene {
+    /// Whether the node has opened its transaction. One that is in use counts.
+    pub(super) fn has_transaction(&self) -> bool {
+        self.transaction
+            .try_lock()
+            .map_or(true, |slot| slot.is_some())
+    }
+}
+
 impl<S: State, I> Context<S, I> {
     /// The transaction in which this node's step will be committed: what is written through it
     /// happens exactly once, together with the step. It is opened by the first call and rolled back
@@ -105,7 +114,11 @@ impl<S: State, I> Context<S, I> {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn tx(&self) -> Result<NodeTransaction<'_>, NodeError> {
-        let mut slot = self.scene.transaction.lock().await;
+        let mut slot = self.scene.transaction.try_lock().map_err(|_| {
+            NodeError::permanent(
+                "cx.tx() was called while the transaction is in use: let go of it first",
+            )
+        })?;
         if slot.is_none() {
             *slot = Some(store::begin(&self.scene.pool).await?);
         }
@@ -122,6 +135,12 @@ impl<S: State, I> Context<S, I> {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn begin(&self) -> Result<FencedTransaction<'_>, NodeError> {
+        if self.scene.has_transaction() {
+            return Err(NodeError::permanent(
+                "cx.begin() comes after the node has opened its transaction: do it before, \
+                 or both would wait for each other's connection when the pool is in use",
+            ));
+        }
         Ok(FencedTransaction {
             transaction: store::begin(&self.scene.pool).await?,
             scene: &self.scene,

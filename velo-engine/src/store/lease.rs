@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use super::failure::interval;
-use crate::lease::{Claim, Lease, Neighbour};
+use crate::lease::{Call, Claim, Lease, Neighbour};
 use crate::run_id::RunId;
 
 pub(crate) const REGISTER: &str = "\
@@ -51,21 +51,32 @@ pub(crate) async fn heartbeat(
     Ok(done.rows_affected() == 1)
 }
 
-pub(crate) const CANCELLED: &str = "\
--- velo: queue.cancelled
-select run_id
+pub(crate) const CALLS: &str = "\
+-- velo: queue.calls
+select run_id, is_cancelled
 from velo.queue
 where worker = $1
-  and is_cancelled";
+  and (is_cancelled or is_poked)";
 
-pub(crate) async fn cancelled(
-    db: impl PgExecutor<'_>,
-    worker: i32,
-) -> Result<Vec<RunId>, sqlx::Error> {
-    sqlx::query_scalar(CANCELLED)
-        .bind(worker)
-        .fetch_all(db)
-        .await
+pub(crate) async fn calls(db: impl PgExecutor<'_>, worker: i32) -> Result<Vec<Call>, sqlx::Error> {
+    sqlx::query_as(CALLS).bind(worker).fetch_all(db).await
+}
+
+pub(crate) const HEARD: &str = "\
+-- velo: queue.heard
+update velo.queue
+set is_poked = false
+where run_id = $1 and branch = 0 and worker = $2 and fence = $3 and is_poked";
+
+/// Says that the worker is about to look at what has come for the run.
+pub(crate) async fn heard(db: impl PgExecutor<'_>, lease: Lease) -> Result<(), sqlx::Error> {
+    sqlx::query(HEARD)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 pub(crate) const CLAIM: &str = "\

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 
+use super::wait::{self, StoredSignal, StoredWait};
 use crate::error::NodeError;
 use crate::run_id::RunId;
 
@@ -14,6 +15,8 @@ pub(crate) struct Stored {
     pub(crate) memos: Vec<StoredMemo>,
     pub(crate) outcomes: Vec<StoredOutcome>,
     pub(crate) failures: Vec<StoredFailures>,
+    pub(crate) waits: Vec<StoredWait>,
+    pub(crate) signals: Vec<StoredSignal>,
 }
 
 #[derive(Debug, FromRow)]
@@ -121,6 +124,8 @@ pub(crate) async fn stored(pool: &PgPool, run: RunId) -> Result<Option<Stored>, 
             .bind(next)
             .fetch_all(pool)
             .await?,
+        waits: wait::load(pool, run, next).await?,
+        signals: wait::signals(pool, run).await?,
         steps,
     }))
 }

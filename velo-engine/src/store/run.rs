@@ -39,6 +39,8 @@ pub struct Run {
 pub enum RunStatus {
     /// Workers run it, or will.
     Active,
+    /// It waits for an answer or a message, and for no time.
+    Waiting,
     /// It needs attention: see its error, mend the cause, resume it.
     Paused,
     /// It has come to its end.

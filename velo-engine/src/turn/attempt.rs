@@ -7,9 +7,10 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::parked::UntilParked;
 use super::place::Place;
 use super::{Turn, task_number};
-use crate::context::{Memos, Scene};
+use crate::context::{Memos, Scene, Seen, Waits};
 use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::observed::Happening;
 use crate::state::State;
@@ -17,7 +18,8 @@ use crate::state::State;
 /// An attempt that came to its end.
 pub(super) struct Ended<S: State> {
     pub(super) index: usize,
-    pub(super) result: NodeResult<S>,
+    /// `None` when all that is left of it waits for something outside.
+    pub(super) result: Option<NodeResult<S>>,
     pub(super) scene: Arc<Scene>,
 }
 
@@ -27,7 +29,7 @@ impl<S: State> Turn<'_, S> {
         place: &mut Place<S>,
         index: usize,
         running: &mut JoinSet<Ended<S>>,
-    ) -> Result<(), NodeError> {
+    ) -> Result<Arc<Scene>, NodeError> {
         let task = &place.checkpoint.tasks[index];
         let number = task_number(index);
         let work = self.graph.work(&task.node).ok_or_else(|| {
@@ -50,6 +52,17 @@ impl<S: State> Turn<'_, S> {
             kept: place.memos.get(&number).cloned().unwrap_or_default(),
             ..Memos::default()
         };
+        let seen = place.waits.get(&number).into_iter().flatten().map(|wait| {
+            let seen = Seen {
+                answer: wait.answer.clone(),
+                is_due: wait.is_due,
+            };
+            (wait.name.clone(), seen)
+        });
+        let waits = Waits {
+            seen: seen.collect(),
+            ..Waits::default()
+        };
         let scene = Arc::new(Scene {
             pool: self.setting.pool.clone(),
             lease: self.lease,
@@ -58,13 +71,16 @@ impl<S: State> Turn<'_, S> {
             node: task.node.clone(),
             attempt,
             is_resumed,
-            cancelled: self.cancelled.clone(),
+            cancelled: self.reach.cancelled.clone(),
             lost: self.lost.clone(),
             resources: Arc::clone(&self.setting.resources),
             observer: self.setting.observer.clone(),
             memos: Mutex::new(memos),
             transaction: tokio::sync::Mutex::default(),
             emitted: Mutex::default(),
+            waits: Mutex::new(waits),
+            asked: Arc::clone(&self.asked),
+            signals: Arc::clone(&place.signals),
         });
         let node = work.begin(
             Arc::clone(&scene),
@@ -75,10 +91,12 @@ impl<S: State> Turn<'_, S> {
             "node", run.id = %self.lease.run, node.name = %task.node, task.attempt = attempt
         );
         scene.observe(Happening::Started { attempt });
+        let shown = Arc::clone(&scene);
         running.spawn(
             async move {
+                let node = UntilParked::new(node, Arc::clone(&scene));
                 let caught = AssertUnwindSafe(node).catch_unwind().await;
-                let result = caught.unwrap_or_else(|panic| Err(NodeError::panic(&*panic)));
+                let result = caught.unwrap_or_else(|panic| Some(Err(NodeError::panic(&*panic))));
                 Ended {
                     index,
                     result,
@@ -87,6 +105,6 @@ impl<S: State> Turn<'_, S> {
             }
             .instrument(span),
         );
-        Ok(())
+        Ok(shown)
     }
 }

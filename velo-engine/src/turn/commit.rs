@@ -44,6 +44,8 @@ impl From<NodeError> for Committed {
 struct Left {
     transaction: Option<Transaction<'static, Postgres>>,
     emitted: Vec<Emitted>,
+    /// Signals that the node took.
+    signals: Vec<i64>,
 }
 
 impl Left {
@@ -56,11 +58,12 @@ impl Left {
         Ok(Self {
             transaction: slot.take(),
             emitted: scene.take_emitted(),
+            signals: scene.taken(),
         })
     }
 
     fn is_nothing(&self) -> bool {
-        self.transaction.is_none() && self.emitted.is_empty()
+        self.transaction.is_none() && self.emitted.is_empty() && self.signals.is_empty()
     }
 }
 
@@ -161,7 +164,7 @@ impl<S: State> Turn<'_, S> {
 
     /// Commits the step in the node's transaction, with what the node wrote and emitted.
     async fn commit_with(&self, left: Left, row: &StepRow) -> Result<Verdict, Committed> {
-        let mut transaction = self.open(left).await?;
+        let mut transaction = self.open(left, row.seq).await?;
         let verdicts = store::commit::steps(
             &mut *transaction,
             self.lease.worker,
@@ -178,8 +181,12 @@ impl<S: State> Turn<'_, S> {
         Ok(verdict)
     }
 
-    /// The node's transaction, or a new one, with its events.
-    async fn open(&self, left: Left) -> Result<Transaction<'static, Postgres>, Committed> {
+    /// The node's transaction, or a new one, with its events and its signals, used by step `seq`.
+    async fn open(
+        &self,
+        left: Left,
+        seq: i32,
+    ) -> Result<Transaction<'static, Postgres>, Committed> {
         let opened = async {
             let mut transaction = match left.transaction {
                 Some(transaction) => transaction,
@@ -190,6 +197,14 @@ impl<S: State> Turn<'_, S> {
                 let run = Some(self.lease.run);
                 events::append_for(&mut transaction, &stream, &event.kind, &event.body, run)
                     .await?;
+            }
+            if !left.signals.is_empty() {
+                let used =
+                    store::wait::use_signals(&mut transaction, self.lease.run, &left.signals, seq);
+                // Somebody else has used one: by now the lease must be gone.
+                if !used.await? {
+                    return Err(sqlx::Error::WorkerCrashed);
+                }
             }
             Ok(transaction)
         };
@@ -221,6 +236,7 @@ impl<S: State> Turn<'_, S> {
             let given = left.take().unwrap_or(Left {
                 transaction: None,
                 emitted: Vec::new(),
+                signals: Vec::new(),
             });
             match self.add_outcome(given, seq, task, &bytes).await {
                 Ok(Some(true)) => {
@@ -250,7 +266,7 @@ impl<S: State> Turn<'_, S> {
         task: i32,
         bytes: &[u8],
     ) -> Result<Option<bool>, Committed> {
-        let mut transaction = self.open(left).await?;
+        let mut transaction = self.open(left, seq).await?;
         let lease = self.lease;
         if !store::lease::hold(&mut transaction, lease)
             .await

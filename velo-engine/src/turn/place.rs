@@ -1,7 +1,7 @@
 //! Where a run stands, while a worker has it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use crate::next::Next;
 use crate::shape::Shape;
 use crate::state::{CodecError, State};
 use crate::store::load::Stored;
+use crate::store::wait::{StoredSignal, StoredWait};
 use crate::stored::{Control, ReplayError, apply_delta, decode_outcome};
 
 /// The newest committed step, and what is there of the next one.
@@ -27,6 +28,9 @@ pub(super) struct Place<S: State> {
     pub(super) memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>>,
     pub(super) outcomes: BTreeMap<i32, Next<S>>,
     pub(super) failures: BTreeMap<i32, Failures>,
+    pub(super) waits: BTreeMap<i32, Vec<StoredWait>>,
+    /// Messages that no step has used.
+    pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
 }
 
 /// The failed attempts of one task.
@@ -40,6 +44,17 @@ pub(super) struct Failures {
     pub(super) due: Option<Instant>,
     /// Why the last one failed.
     pub(super) error: Option<NodeError>,
+}
+
+/// What keeps a step from being committed, when nothing of it is under way.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// Whether a task waits for something outside.
+    pub(super) is_waiting: bool,
+    /// When the next attempt of a failed task may begin.
+    pub(super) again_at: Option<Instant>,
+    /// A task that is not tried again.
+    pub(super) exhausted: Option<(usize, Failures)>,
 }
 
 impl<S: State> Place<S> {
@@ -70,6 +85,10 @@ impl<S: State> Place<S> {
             };
             failures.insert(row.task, found);
         }
+        let mut waits: BTreeMap<i32, Vec<StoredWait>> = BTreeMap::new();
+        for wait in stored.waits {
+            waits.entry(wait.task).or_default().push(wait);
+        }
         let snapshot = stored.steps.first().and_then(|step| step.snapshot.as_ref());
         Ok(Self {
             seq: stored.steps.last().map_or(0, |step| step.seq),
@@ -84,6 +103,8 @@ impl<S: State> Place<S> {
             memos,
             outcomes,
             failures,
+            waits,
+            signals: Arc::new(Mutex::new(stored.signals)),
         })
     }
 
@@ -92,26 +113,54 @@ impl<S: State> Place<S> {
         let is_due = move |failures: &Failures| failures.due.is_some_and(|due| due <= now);
         (0..self.checkpoint.tasks.len()).filter(move |index| {
             let task = task_number(*index);
-            !self.outcomes.contains_key(&task) && self.failures.get(&task).is_none_or(is_due)
+            !self.outcomes.contains_key(&task)
+                && self.failures.get(&task).is_none_or(is_due)
+                && !self.is_parked(task)
         })
     }
 
-    /// When the next attempt of any unfinished task is due; the task that has no further attempt, if
-    /// there is one.
-    pub(super) fn next_attempt(&self) -> Result<Instant, (usize, Failures)> {
-        let mut soonest: Option<Instant> = None;
+    /// Whether the task waits for something outside that has not come.
+    fn is_parked(&self, task: i32) -> bool {
+        let Some(waits) = self.waits.get(&task) else {
+            return false;
+        };
+        let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_come = |wait: &StoredWait| {
+            let is_ready = wait.answer.is_some() || wait.is_due;
+            (is_ready && !wait.is_seen)
+                || (wait.kind == "signal" && signals.iter().any(|signal| signal.name == wait.name))
+        };
+        !waits.iter().any(has_come)
+    }
+
+    /// Notes that the task waits, until the run is read again.
+    pub(super) fn parked(&mut self, task: i32) {
+        self.waits.insert(task, Vec::new());
+    }
+
+    /// What is left to wait for; the task that has no further attempt, if there is one.
+    pub(super) fn rest(&self) -> Rest {
+        let mut rest = Rest::default();
         for index in 0..self.checkpoint.tasks.len() {
             let task = task_number(index);
             if self.outcomes.contains_key(&task) {
                 continue;
             }
-            let failures = self.failures.get(&task).cloned().unwrap_or_default();
-            let Some(due) = failures.due else {
-                return Err((index, failures));
-            };
-            soonest = Some(soonest.map_or(due, |soonest| soonest.min(due)));
+            let failures = self.failures.get(&task);
+            if let Some(due) = failures.and_then(|failures| failures.due) {
+                if self.is_parked(task) {
+                    rest.is_waiting = true;
+                } else {
+                    rest.again_at = Some(rest.again_at.map_or(due, |soonest| soonest.min(due)));
+                }
+            } else if failures.is_none() && self.is_parked(task) {
+                rest.is_waiting = true;
+            } else {
+                rest.exhausted = Some((index, failures.cloned().unwrap_or_default()));
+                break;
+            }
         }
-        soonest.ok_or_else(|| (0, Failures::default()))
+        rest
     }
 
     /// Whether all tasks but this one have finished.
@@ -131,6 +180,7 @@ impl<S: State> Place<S> {
         self.memos.clear();
         self.outcomes.clear();
         self.failures.clear();
+        self.waits.clear();
     }
 }
 

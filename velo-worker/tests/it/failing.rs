@@ -193,7 +193,7 @@ async fn a_step_name_used_twice_is_refused_and_one_that_failed_may_be_used_again
     assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
     let lines = engine.state::<Log>(run).await.unwrap().lines;
     assert!(
-        lines[0].starts_with("1 the step name `a` is used twice in node `first`"),
+        lines[0].starts_with("1 the name `a` is used twice in node `first`"),
         "{lines:?}"
     );
     beside.stop().await;

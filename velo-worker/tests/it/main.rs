@@ -7,3 +7,4 @@ mod running;
 mod starting;
 mod support;
 mod surviving;
+mod waiting;

@@ -1,0 +1,400 @@
+//! What runs wait for, and what comes for them.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+
+use super::failure::interval;
+use crate::lease::Lease;
+use crate::run_id::RunId;
+use crate::wait::{NewWait, WaitKind};
+
+/// A question that is open.
+#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
+pub struct Question {
+    /// The run that asks.
+    #[sqlx(rename = "run_id")]
+    pub run: RunId,
+    /// The step that is under way.
+    pub seq: i32,
+    /// Which task of the step asks.
+    pub task: i32,
+    /// The node that asks.
+    pub node: String,
+    /// The question's name, unique in its task.
+    pub name: String,
+    /// What is shown to the person.
+    pub question: Value,
+    /// JSON Schema of the answer; null when the node gave none.
+    pub schema: Option<Value>,
+    /// When it was asked.
+    pub asked_at: DateTime<Utc>,
+    /// Until when it can be answered.
+    #[sqlx(rename = "due_at")]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Why the last answer was not taken.
+    pub refusal: Option<String>,
+}
+
+/// A wait, as a later attempt finds it.
+#[derive(Debug, Clone, PartialEq, FromRow)]
+pub(crate) struct StoredWait {
+    pub(crate) task: i32,
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) answer: Option<Value>,
+    /// Whether its time has come.
+    pub(crate) is_due: bool,
+    /// Whether an attempt has seen that it has come.
+    pub(crate) is_seen: bool,
+}
+
+/// A signal that no step has used.
+#[derive(Debug, Clone, PartialEq, FromRow)]
+pub(crate) struct StoredSignal {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) payload: Value,
+}
+
+pub(crate) const LOAD: &str = "\
+-- velo: wait.load
+select task, name, kind, answer, is_seen,
+       coalesce(due_at <= clock_timestamp(), false) as is_due
+from velo.wait
+where run_id = $1
+  and seq = $2";
+
+pub(crate) async fn load(
+    pool: &PgPool,
+    run: RunId,
+    seq: i32,
+) -> Result<Vec<StoredWait>, sqlx::Error> {
+    sqlx::query_as(LOAD)
+        .bind(run)
+        .bind(seq)
+        .fetch_all(pool)
+        .await
+}
+
+/// Most unused signals that one turn looks at; later ones are looked at by later steps.
+const SIGNALS_MAX: i64 = 1_000;
+
+pub(crate) const SIGNALS: &str = "\
+-- velo: signal.load
+select id, name, payload
+from velo.signal
+where run_id = $1
+  and used_seq is null
+order by id
+limit $2";
+
+pub(crate) async fn signals(pool: &PgPool, run: RunId) -> Result<Vec<StoredSignal>, sqlx::Error> {
+    sqlx::query_as(SIGNALS)
+        .bind(run)
+        .bind(SIGNALS_MAX)
+        .fetch_all(pool)
+        .await
+}
+
+pub(crate) const USE: &str = "\
+-- velo: signal.use
+update velo.signal
+set used_seq = $3
+where run_id = $1
+  and id = any($2)
+  and used_seq is null";
+
+/// Marks signals as used by a step; `false` when one of them was used already.
+pub(crate) async fn use_signals(
+    conn: &mut PgConnection,
+    run: RunId,
+    ids: &[i64],
+    seq: i32,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(USE)
+        .bind(run)
+        .bind(ids)
+        .bind(seq)
+        .execute(conn)
+        .await?;
+    Ok(usize::try_from(done.rows_affected()) == Ok(ids.len()))
+}
+
+// A wait that is there already keeps its time: it is asked for again by a later attempt.
+pub(crate) const ADD: &str = "\
+-- velo: wait.add
+insert into velo.wait (run_id, seq, task, name, kind, node, question, schema, due_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, clock_timestamp() + $10))
+on conflict do nothing";
+
+pub(crate) const REFUSE: &str = "\
+-- velo: wait.refuse
+update velo.wait
+set answer = null, is_seen = false, refusal = $5
+where run_id = $1
+  and seq = $2
+  and task = $3
+  and name = $4";
+
+pub(crate) const SEEN: &str = "\
+-- velo: wait.seen
+update velo.wait
+set is_seen = true
+where run_id = $1
+  and seq = $2
+  and task = $3
+  and not is_seen
+  and (answer is not null or due_at <= clock_timestamp())";
+
+/// Notes what a task waits for. What has come for it before, it has seen.
+pub(crate) async fn add(
+    conn: &mut PgConnection,
+    lease: Lease,
+    seq: i32,
+    task: i32,
+    node: &str,
+    waits: &[NewWait],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(SEEN)
+        .bind(lease.run)
+        .bind(seq)
+        .bind(task)
+        .execute(&mut *conn)
+        .await?;
+    for wait in waits {
+        add_one(&mut *conn, lease, seq, task, node, wait).await?;
+    }
+    Ok(())
+}
+
+async fn add_one(
+    conn: &mut PgConnection,
+    lease: Lease,
+    seq: i32,
+    task: i32,
+    node: &str,
+    wait: &NewWait,
+) -> Result<(), sqlx::Error> {
+    if let Some(refusal) = &wait.refusal {
+        sqlx::query(REFUSE)
+            .bind(lease.run)
+            .bind(seq)
+            .bind(task)
+            .bind(&wait.name)
+            .bind(refusal)
+            .execute(conn)
+            .await?;
+        return Ok(());
+    }
+    let kind = match wait.kind {
+        WaitKind::Ask { .. } => "ask",
+        WaitKind::Sleep { .. } => "sleep",
+        WaitKind::Signal => "signal",
+    };
+    let (question, schema) = match &wait.kind {
+        WaitKind::Ask {
+            question, schema, ..
+        } => (Some(Json(question)), schema.as_ref().map(Json)),
+        _ => (None, None),
+    };
+    sqlx::query(ADD)
+        .bind(lease.run)
+        .bind(seq)
+        .bind(task)
+        .bind(&wait.name)
+        .bind(kind)
+        .bind(node)
+        .bind(question)
+        .bind(schema)
+        .bind(wait.kind.due_at())
+        .bind(wait.kind.due_in().map(interval))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+// The run's earliest time is read from the rows, in the transaction that wrote them: they keep the
+// times that earlier attempts were given. What came meanwhile has the run looked at again at once.
+pub(crate) const PARK: &str = "\
+-- velo: queue.park
+with times as (
+  select min(due_at) as due_at
+  from velo.wait
+  where run_id = $1 and seq = $4 and answer is null and not is_seen
+), parked as (
+  update velo.queue q
+  set worker = null,
+      is_poked = false,
+      ready_at = case when q.is_poked or q.is_cancelled then clock_timestamp() end,
+      wake_at = case when not (q.is_poked or q.is_cancelled)
+                     then least(t.due_at, clock_timestamp() + $5) end
+  from times t
+  where q.run_id = $1 and q.branch = 0 and q.worker = $2 and q.fence = $3
+  returning q.run_id, q.ready_at, q.wake_at
+), told as (
+  update velo.run r
+  set status = 'waiting'
+  from parked p
+  where r.id = p.run_id and p.ready_at is null and p.wake_at is null
+)
+select count(*) from parked";
+
+/// Gives the lease back until something comes for the run, a time of its waits has come, or `again_in`
+/// has passed.
+pub(crate) async fn park(
+    conn: &mut PgConnection,
+    lease: Lease,
+    seq: i32,
+    again_in: Option<std::time::Duration>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(PARK)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .bind(seq)
+        .bind(again_in.map(interval))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) const QUESTIONS: &str = "\
+-- velo: wait.questions
+select w.run_id, w.seq, w.task, w.node, w.name, w.question, w.schema, w.asked_at, w.due_at, w.refusal
+from velo.wait w
+join velo.queue q on q.run_id = w.run_id and q.branch = 0
+where ($1::bigint is null or w.run_id = $1)
+  and w.kind = 'ask'
+  and w.answer is null
+  and (w.due_at is null or w.due_at > clock_timestamp())
+  and w.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = w.run_id)
+order by w.run_id, w.task, w.name
+limit $2";
+
+/// The open questions of one run, or of all.
+pub(crate) async fn questions(
+    db: impl PgExecutor<'_>,
+    run: Option<RunId>,
+    limit: i64,
+) -> Result<Vec<Question>, sqlx::Error> {
+    sqlx::query_as(QUESTIONS)
+        .bind(run)
+        .bind(limit)
+        .fetch_all(db)
+        .await
+}
+
+// The run's row in the queue is locked before anything is decided: of two answers at once the second
+// finds the first, and an answer that comes while the run is being parked is not missed.
+pub(crate) const ANSWER: &str = "\
+-- velo: wait.answer
+with locked as (
+  select run_id, worker
+  from velo.queue
+  where run_id = $1 and branch = 0
+  for update
+), run as (
+  select r.id, r.status
+  from velo.run r, locked l
+  where r.id = l.run_id
+  for update of r
+), answered as (
+  update velo.wait w
+  set answer = $5, refusal = null
+  from locked l
+  where w.run_id = l.run_id
+    and w.seq = $2
+    and w.task = $3
+    and w.name = $4
+    and w.kind = 'ask'
+    and w.answer is null
+    and (w.due_at is null or w.due_at > clock_timestamp())
+    and w.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = $1)
+  returning w.run_id
+), poked as (
+  update velo.queue q
+  set is_poked = q.is_poked or l.worker is not null,
+      ready_at = case when l.worker is null and run.status <> 'paused'
+                      then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
+      wake_at = case when l.worker is null and run.status <> 'paused' then null else q.wake_at end
+  from locked l, run, answered a
+  where q.run_id = a.run_id and q.branch = 0
+), told as (
+  update velo.run r
+  set status = 'active'
+  from run, answered a
+  where r.id = run.id and run.status = 'waiting'
+)
+select count(*) from answered";
+
+/// Answers a question; `false` when it is not open.
+pub(crate) async fn answer(
+    db: impl PgExecutor<'_>,
+    question: &Question,
+    answer: &Value,
+) -> Result<bool, sqlx::Error> {
+    let answered: i64 = sqlx::query_scalar(ANSWER)
+        .bind(question.run)
+        .bind(question.seq)
+        .bind(question.task)
+        .bind(&question.name)
+        .bind(Json(answer))
+        .fetch_one(db)
+        .await?;
+    Ok(answered == 1)
+}
+
+// A signal that is sent again pokes the run again, which does no harm.
+pub(crate) const SEND: &str = "\
+-- velo: signal.send
+with locked as (
+  select run_id, worker
+  from velo.queue
+  where run_id = $1 and branch = 0
+  for update
+), run as (
+  select r.id, r.status
+  from velo.run r, locked l
+  where r.id = l.run_id
+  for update of r
+), sent as (
+  insert into velo.signal (run_id, name, payload, key)
+  select run_id, $2, $3, $4
+  from locked
+  on conflict (run_id, key) do nothing
+), poked as (
+  update velo.queue q
+  set is_poked = q.is_poked or l.worker is not null,
+      ready_at = case when l.worker is null and run.status <> 'paused'
+                      then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
+      wake_at = case when l.worker is null and run.status <> 'paused' then null else q.wake_at end
+  from locked l, run
+  where q.run_id = l.run_id and q.branch = 0
+), told as (
+  update velo.run r
+  set status = 'active'
+  from run
+  where r.id = run.id and run.status = 'waiting'
+)
+select count(*) from locked";
+
+/// Sends a signal; `false` when the run has ended or never was.
+pub(crate) async fn send(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+    name: &str,
+    payload: &Value,
+    key: Option<&str>,
+) -> Result<bool, sqlx::Error> {
+    let found: i64 = sqlx::query_scalar(SEND)
+        .bind(run)
+        .bind(name)
+        .bind(Json(payload))
+        .bind(key)
+        .fetch_one(db)
+        .await?;
+    Ok(found == 1)
+}
