@@ -3,6 +3,9 @@
 -- Something has come for the run since its worker last looked: look again before giving it back.
 alter table velo.queue add column is_poked boolean not null default false;
 
+-- What the worker has code for, so that a run which nobody can run is told from one that waits its turn.
+alter table velo.worker add column codes text[] not null default '{}';
+
 alter table velo.run drop constraint run_status_check;
 alter table velo.run add constraint run_status_check
     check (status in ('active', 'waiting', 'paused', 'completed', 'cancelled'));

@@ -14,9 +14,11 @@ use crate::start::Start;
 use crate::state::State;
 use crate::store;
 use crate::turn::checkpoint_of;
+use crate::why::Why;
 
 pub use crate::store::run::{Run, RunStatus, Step};
 pub use crate::store::wait::Question;
+pub use crate::store::why::WorkerInfo;
 
 /// Most runs or steps that one call returns.
 pub const PAGE_MAX: i64 = 1_000;
@@ -89,6 +91,32 @@ impl Engine {
         found
             .map_err(EngineError::on("read the run"))?
             .ok_or(EngineError::NoRun(run))
+    }
+
+    /// What a run is doing, or why it is doing nothing.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn why(&self, run: RunId) -> Result<Why, EngineError> {
+        let facts = store::why::facts(&self.pool, run).await;
+        let facts = facts.map_err(EngineError::on("read why the run is as it is"))?;
+        facts.map(Why::of).ok_or(EngineError::NoRun(run))
+    }
+
+    /// The registered workers, oldest first; at most `limit` and [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn workers(&self, limit: i64) -> Result<Vec<WorkerInfo>, EngineError> {
+        store::why::workers(&self.pool, limit.clamp(0, PAGE_MAX))
+            .await
+            .map_err(EngineError::on("list the workers"))
     }
 
     /// Runs that have not ended, newest first, older than `before`; at most `limit` and [`PAGE_MAX`].

@@ -95,6 +95,17 @@ impl Incarnation {
         self.ttl
     }
 
+    /// Tells operators what the worker has code for.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Call it again.
+    pub async fn advertise(self, pool: &PgPool, codes: &[String]) -> Result<(), sqlx::Error> {
+        store::lease::advertise(pool, self.id, codes).await
+    }
+
     /// Says that the worker lives; `false` when it was given up: then it holds no lease any more.
     ///
     /// # Errors

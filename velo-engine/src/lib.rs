@@ -83,9 +83,10 @@ mod store;
 mod stored;
 mod turn;
 mod wait;
+mod why;
 
 pub use context::{Ask, Context, FencedTransaction, NodeTransaction, StepKey};
-pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step};
+pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use migrate::migrate;
@@ -104,6 +105,7 @@ pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;
+pub use why::Why;
 
 /// All that a graph's definition needs.
 pub mod prelude {

@@ -9,6 +9,7 @@ pub(crate) mod outcome;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod wait;
+pub(crate) mod why;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub const STATEMENTS: &[&str] = &[
     commit::STEPS,
     failure::RECORD,
     lease::CLAIM,
+    lease::ADVERTISE,
     lease::CALLS,
     lease::HEARD,
     lease::EXPIRED,
@@ -57,6 +59,8 @@ pub const STATEMENTS: &[&str] = &[
     wait::SEND,
     wait::SIGNALS,
     wait::USE,
+    why::FACTS,
+    why::WORKERS,
 ];
 
 /// Opens a transaction in which leases can be checked, whatever the database's default.

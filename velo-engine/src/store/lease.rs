@@ -31,6 +31,25 @@ pub(crate) async fn register(
         .await
 }
 
+pub(crate) const ADVERTISE: &str = "\
+-- velo: worker.advertise
+update velo.worker
+set codes = $2
+where id = $1";
+
+pub(crate) async fn advertise(
+    db: impl PgExecutor<'_>,
+    worker: i32,
+    codes: &[String],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(ADVERTISE)
+        .bind(worker)
+        .bind(codes)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 pub(crate) const HEARTBEAT: &str = "\
 -- velo: worker.heartbeat
 update velo.worker

@@ -50,6 +50,18 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
+    /// Its name in the database and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// Whether nothing will happen to the run any more.
     #[must_use]
     pub fn is_terminal(self) -> bool {

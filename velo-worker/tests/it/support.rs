@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use velo_engine::prelude::*;
-use velo_engine::{Run, Serve};
+use velo_engine::{Run, Serve, Why};
 use velo_worker::{Stopped, Worker, WorkerBuilder, WorkerError};
 
 /// Longer than anything here takes, so that a test that hangs fails.
@@ -67,7 +67,10 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub(crate) async fn settled(engine: &Engine, run: RunId) -> Run {
-    within(engine.wait(run)).await.unwrap()
+    let settled = within(engine.wait(run)).await.unwrap();
+    let why = engine.why(run).await.unwrap();
+    assert_ne!(why, Why::Unexplained, "{settled:?}");
+    settled
 }
 
 /// Tries until it is so: for what has no event to wait for.

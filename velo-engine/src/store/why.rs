@@ -1,0 +1,125 @@
+//! What is known of a run that is not running.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{FromRow, PgExecutor};
+
+use super::run::RunStatus;
+use crate::run_id::RunId;
+
+/// All that the reason is decided by, read at one moment.
+#[derive(Debug, Clone, PartialEq, FromRow)]
+pub(crate) struct Facts {
+    pub(crate) status: RunStatus,
+    pub(crate) code: Option<String>,
+    pub(crate) error: Option<Value>,
+    pub(crate) is_queued: bool,
+    pub(crate) ready_at: Option<DateTime<Utc>>,
+    pub(crate) wake_at: Option<DateTime<Utc>>,
+    pub(crate) worker: Option<i32>,
+    pub(crate) worker_name: Option<String>,
+    pub(crate) expires_at: Option<DateTime<Utc>>,
+    pub(crate) is_expired: Option<bool>,
+    pub(crate) is_cancelled: bool,
+    /// Live workers that have the code.
+    pub(crate) capable: i64,
+    /// Runs before it.
+    pub(crate) ahead: i64,
+    pub(crate) questions: Vec<String>,
+    pub(crate) signals: Vec<String>,
+    /// The newest failed attempt of the step under way.
+    pub(crate) failed_message: Option<String>,
+    pub(crate) failed_attempt: Option<i32>,
+}
+
+/// Runs ahead are counted no further than this.
+const AHEAD_MAX: i64 = 1_000;
+
+pub(crate) const FACTS: &str = "\
+-- velo: run.why
+with step as (
+  select coalesce(max(seq), 0) + 1 as seq
+  from velo.step
+  where run_id = $1
+), failed as (
+  select f.task, f.attempt, f.error
+  from velo.failure f, step
+  where f.run_id = $1 and f.seq = step.seq and not f.is_settled
+  order by f.at desc
+  limit 1
+)
+select r.status, q.code, r.error,
+       q.run_id is not null as is_queued,
+       q.ready_at, q.wake_at, q.worker,
+       coalesce(q.is_cancelled, false) as is_cancelled,
+       w.name as worker_name, w.expires_at,
+       w.expires_at < clock_timestamp() as is_expired,
+       (select count(*) from velo.worker c
+        where q.code = any(c.codes) and c.expires_at >= clock_timestamp()) as capable,
+       (select count(*)
+        from (select from velo.queue a
+              where q.ready_at is not null and a.ready_at is not null and a.code = q.code
+                and (a.priority, a.ready_at) < (q.priority, q.ready_at)
+              limit $2) ahead) as ahead,
+       array(select v.name from velo.wait v, step
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null
+             order by v.name) as questions,
+       array(select v.name from velo.wait v, step
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal'
+             order by v.name) as signals,
+       (select error ->> 'message' from failed) as failed_message,
+       (select attempt from failed) as failed_attempt
+from velo.run r
+left join velo.queue q on q.run_id = r.id and q.branch = 0
+left join velo.worker w on w.id = q.worker
+where r.id = $1";
+
+pub(crate) async fn facts(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+) -> Result<Option<Facts>, sqlx::Error> {
+    sqlx::query_as(FACTS)
+        .bind(run)
+        .bind(AHEAD_MAX)
+        .fetch_optional(db)
+        .await
+}
+
+pub(crate) const WORKERS: &str = "\
+-- velo: worker.list
+select w.id, w.name, w.host, w.pid, w.started_at, w.expires_at, w.codes,
+       w.expires_at < clock_timestamp() as is_expired,
+       (select count(*) from velo.queue q where q.worker = w.id) as runs
+from velo.worker w
+order by w.id
+limit $1";
+
+/// A worker, as others see it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, FromRow)]
+pub struct WorkerInfo {
+    /// Its incarnation.
+    pub id: i32,
+    /// Its name.
+    pub name: String,
+    /// Where it runs.
+    pub host: String,
+    /// Its process there.
+    pub pid: i32,
+    /// Since when.
+    pub started_at: DateTime<Utc>,
+    /// Until when its leases last without another heartbeat.
+    pub expires_at: DateTime<Utc>,
+    /// Graphs that it has, such as `report@1`.
+    pub codes: Vec<String>,
+    /// Whether its heartbeat has stopped.
+    pub is_expired: bool,
+    /// Runs that it has at this moment.
+    pub runs: i64,
+}
+
+pub(crate) async fn workers(
+    db: impl PgExecutor<'_>,
+    limit: i64,
+) -> Result<Vec<WorkerInfo>, sqlx::Error> {
+    sqlx::query_as(WORKERS).bind(limit).fetch_all(db).await
+}

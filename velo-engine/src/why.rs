@@ -1,0 +1,302 @@
+//! Why a run is not running: a reason decided by facts, never a guess.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::store::run::RunStatus;
+use crate::store::why::Facts;
+
+/// What a run is doing, or why it is doing nothing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Why {
+    /// It has ended.
+    Ended {
+        /// How.
+        status: RunStatus,
+    },
+    /// A worker is at it.
+    Running {
+        /// The worker's incarnation.
+        worker: i32,
+        /// The worker's name.
+        name: String,
+        /// Whether it was asked to end.
+        is_cancelled: bool,
+    },
+    /// Its worker's heartbeat has stopped: another one takes over as soon as one looks.
+    WorkerSilent {
+        /// The worker's incarnation.
+        worker: i32,
+        /// Since when its leases no longer hold.
+        since: DateTime<Utc>,
+    },
+    /// It is ready, and no live worker has its code.
+    NoCapableWorker {
+        /// What a worker must have.
+        code: String,
+        /// Since when it is ready.
+        since: DateTime<Utc>,
+    },
+    /// It is ready, and the workers that have its code are busy with others.
+    InLine {
+        /// Since when it is ready.
+        since: DateTime<Utc>,
+        /// Runs before it, counted up to a thousand.
+        ahead: i64,
+        /// Live workers that have its code.
+        workers: i64,
+    },
+    /// It waits for the next attempt of a node that failed.
+    Retrying {
+        /// When that begins.
+        until: DateTime<Utc>,
+        /// How often it has failed.
+        attempt: i32,
+        /// Why it failed last.
+        error: String,
+    },
+    /// It sleeps until a time, or until something comes for it before.
+    Asleep {
+        /// The time.
+        until: DateTime<Utc>,
+        /// Open questions.
+        questions: Vec<String>,
+        /// Names of messages that it waits for.
+        signals: Vec<String>,
+    },
+    /// It waits for answers or messages.
+    Waiting {
+        /// Open questions.
+        questions: Vec<String>,
+        /// Names of messages that it waits for.
+        signals: Vec<String>,
+    },
+    /// It is paused, and needs attention.
+    Paused {
+        /// What happened.
+        error: Option<Value>,
+    },
+    /// No rule explains it: a fault of the engine.
+    Unexplained,
+}
+
+impl Why {
+    pub(crate) fn of(facts: Facts) -> Self {
+        if facts.status.is_terminal() {
+            return if facts.is_queued {
+                Self::Unexplained
+            } else {
+                Self::Ended {
+                    status: facts.status,
+                }
+            };
+        }
+        if let Some(worker) = facts.worker {
+            return match (facts.is_expired, facts.expires_at) {
+                (Some(false), _) => Self::Running {
+                    worker,
+                    name: facts.worker_name.unwrap_or_default(),
+                    is_cancelled: facts.is_cancelled,
+                },
+                (Some(true), Some(since)) => Self::WorkerSilent { worker, since },
+                _ => Self::Unexplained,
+            };
+        }
+        match (facts.ready_at, facts.wake_at, facts.code) {
+            (Some(since), _, Some(code)) if facts.capable == 0 => {
+                Self::NoCapableWorker { code, since }
+            }
+            (Some(since), _, Some(_)) => Self::InLine {
+                since,
+                ahead: facts.ahead,
+                workers: facts.capable,
+            },
+            (None, Some(until), Some(_)) => match (facts.failed_message, facts.failed_attempt) {
+                (Some(error), Some(attempt))
+                    if facts.questions.is_empty() && facts.signals.is_empty() =>
+                {
+                    Self::Retrying {
+                        until,
+                        attempt,
+                        error,
+                    }
+                }
+                _ => Self::Asleep {
+                    until,
+                    questions: facts.questions,
+                    signals: facts.signals,
+                },
+            },
+            (None, None, Some(_)) if facts.status == RunStatus::Paused => {
+                Self::Paused { error: facts.error }
+            }
+            (None, None, Some(_)) if facts.status == RunStatus::Waiting => Self::Waiting {
+                questions: facts.questions,
+                signals: facts.signals,
+            },
+            _ => Self::Unexplained,
+        }
+    }
+}
+
+/// One sentence for a person, with what to do where something is to be done.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended { status } => write!(f, "it has ended: {}", status.as_str()),
+            Self::Running {
+                worker,
+                name,
+                is_cancelled,
+            } => {
+                write!(f, "worker {worker} ({name}) is at it")?;
+                if *is_cancelled {
+                    f.write_str(" and was asked to end it")?;
+                }
+                Ok(())
+            }
+            Self::WorkerSilent { worker, since } => write!(
+                f,
+                "worker {worker} had it and has been silent since {}: another worker takes over when it looks next; start one if there is none",
+                time(*since)
+            ),
+            Self::NoCapableWorker { code, since } => write!(
+                f,
+                "it has been ready since {}, and no live worker has {code}: start one that does",
+                time(*since)
+            ),
+            Self::InLine {
+                since,
+                ahead,
+                workers,
+            } => write!(
+                f,
+                "it has been ready since {}: {ahead} runs are ahead of it, and {workers} workers have its code",
+                time(*since)
+            ),
+            Self::Retrying {
+                until,
+                attempt,
+                error,
+            } => write!(
+                f,
+                "attempt {attempt} failed ({error}), and the next one begins at {}",
+                time(*until)
+            ),
+            Self::Asleep {
+                until,
+                questions,
+                signals,
+            } => {
+                write!(f, "it sleeps until {}", time(*until))?;
+                if !questions.is_empty() || !signals.is_empty() {
+                    f.write_str(", unless this comes before: ")?;
+                    waited_for(f, questions, signals)?;
+                }
+                Ok(())
+            }
+            Self::Waiting { questions, signals } => {
+                f.write_str("it waits for ")?;
+                waited_for(f, questions, signals)
+            }
+            Self::Paused { error } => {
+                let text = |field: &str| {
+                    let error = error.as_ref()?;
+                    error[field].as_str().map(str::to_owned)
+                };
+                let node = text("node")
+                    .map(|node| format!("{node}: "))
+                    .unwrap_or_default();
+                let message = text("message").unwrap_or_else(|| "nobody said why".to_owned());
+                write!(
+                    f,
+                    "it is paused: {node}{message}; mend the cause and resume it"
+                )
+            }
+            Self::Unexplained => f.write_str(
+                "no rule explains its state: this is a fault of the engine, please report it",
+            ),
+        }
+    }
+}
+
+fn waited_for(f: &mut fmt::Formatter<'_>, questions: &[String], signals: &[String]) -> fmt::Result {
+    let named = |what: &str, names: &[String]| match names {
+        [] => None,
+        names => Some(format!("{what} {}", names.join(", "))),
+    };
+    let parts = [
+        named("an answer to", questions),
+        named("a message called", signals),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    f.write_str(&parts.join(" and "))
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(status: RunStatus) -> Facts {
+        Facts {
+            status,
+            code: Some("report@1".to_owned()),
+            error: None,
+            is_queued: !status.is_terminal(),
+            ready_at: None,
+            wake_at: None,
+            worker: None,
+            worker_name: None,
+            expires_at: None,
+            is_expired: None,
+            is_cancelled: false,
+            capable: 1,
+            ahead: 0,
+            questions: Vec::new(),
+            signals: Vec::new(),
+            failed_message: None,
+            failed_attempt: None,
+        }
+    }
+
+    #[test]
+    fn a_ready_run_that_nobody_can_run_is_told_from_one_in_line() {
+        let ready = Facts {
+            ready_at: Some(DateTime::UNIX_EPOCH),
+            ..facts(RunStatus::Active)
+        };
+        assert!(matches!(Why::of(ready.clone()), Why::InLine { .. }));
+        let alone = Facts {
+            capable: 0,
+            ..ready
+        };
+        assert!(
+            Why::of(alone)
+                .to_string()
+                .contains("no live worker has report@1")
+        );
+    }
+
+    #[test]
+    fn a_state_that_no_rule_explains_is_said_to_be_one() {
+        assert_eq!(Why::of(facts(RunStatus::Active)), Why::Unexplained);
+        let ended = Facts {
+            is_queued: true,
+            ..facts(RunStatus::Completed)
+        };
+        assert_eq!(Why::of(ended), Why::Unexplained);
+        assert!(matches!(
+            Why::of(facts(RunStatus::Paused)),
+            Why::Paused { .. }
+        ));
+    }
+}
