@@ -16,7 +16,7 @@ use crate::run_id::RunId;
 use crate::state::State;
 
 pub use memo::StepKey;
-pub(crate) use scene::{Emitted, Memos, Scene};
+pub(crate) use scene::{Emitted, Memos, Scene, Slot};
 pub use transaction::{FencedTransaction, NodeTransaction};
 
 /// The view that one attempt of a node has of its run. Cheap to clone.

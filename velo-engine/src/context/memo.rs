@@ -86,8 +86,11 @@ impl<S: State, I> Context<S, I> {
         };
         let bytes = serde_json::to_vec(&value)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
-        self.scene.keep(&name, bytes).await?;
-        Ok(value)
+        match self.scene.keep(&name, bytes).await? {
+            None => Ok(value),
+            Some(earlier) => serde_json::from_slice(&earlier)
+                .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error)),
+        }
     }
 }
 
@@ -115,25 +118,51 @@ impl Scene {
     }
 
     /// Keeps a result, however long the database takes to come back while the lease may still hold:
-    /// the effect was had, perhaps paid for.
-    async fn keep(&self, name: &str, value: Vec<u8>) -> Result<(), NodeError> {
+    /// the effect was had, perhaps paid for. Returns the one that counts, when another was there already.
+    async fn keep(&self, name: &str, value: Vec<u8>) -> Result<Option<Vec<u8>>, NodeError> {
         failpoint::hit("memo.before");
         let mut backoff = Backoff::default();
-        loop {
-            let kept = store::memo::keep(&self.pool, self.lease, self.seq, self.task, name, &value);
-            match kept.await {
-                Ok(true) => break,
-                Ok(false) => return self.lose().await,
+        let earlier = loop {
+            match self.try_keep(name, &value).await {
+                Ok(Some(earlier)) => break earlier,
+                Ok(None) => return self.lose().await,
+                // The connection that it waits for may be its own, or those of others that wait too.
+                Err(sqlx::Error::PoolTimedOut) if self.has_transaction() => {
+                    return Err(NodeError::transient(format!(
+                        "could not keep the result of step `{name}`: the pool has no connection left while \
+                         the node's own transaction holds one; call step before tx, or have a larger pool"
+                    )));
+                }
                 Err(error) if store::is_transient(&error) => {
                     tracing::warn!(run.id = %self.lease.run, step.name = name, %error, "could not keep a result yet");
                     backoff.wait().await;
                 }
                 Err(error) => return Err(NodeError::of(NodeErrorKind::Permanent, &error)),
             }
-        }
+        };
         failpoint::hit("memo.after");
         let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-        memos.kept.insert(name.to_owned(), value);
-        Ok(())
+        memos
+            .kept
+            .insert(name.to_owned(), earlier.clone().unwrap_or(value));
+        Ok(earlier)
+    }
+
+    /// `Some` with the result that was there already, if one was; `None` when the lease is gone.
+    async fn try_keep(
+        &self,
+        name: &str,
+        value: &[u8],
+    ) -> Result<Option<Option<Vec<u8>>>, sqlx::Error> {
+        let (pool, lease) = (&self.pool, self.lease);
+        let kept = store::memo::keep(pool, lease, self.seq, self.task, name, value).await?;
+        Ok(match kept {
+            None => None,
+            Some(true) => Some(None),
+            Some(false) => {
+                let earlier = store::memo::get(pool, lease.run, self.seq, self.task, name).await?;
+                Some(Some(earlier))
+            }
+        })
     }
 }

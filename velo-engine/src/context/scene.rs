@@ -28,8 +28,18 @@ pub(crate) struct Scene {
     pub(crate) resources: Arc<Resources>,
     pub(crate) observer: Option<broadcast::Sender<Observed>>,
     pub(crate) memos: Mutex<Memos>,
-    pub(crate) transaction: tokio::sync::Mutex<Option<Transaction<'static, Postgres>>>,
+    pub(crate) transaction: tokio::sync::Mutex<Slot>,
     pub(crate) emitted: Mutex<Vec<Emitted>>,
+}
+
+/// Where the node's transaction is.
+#[derive(Debug, Default)]
+pub(crate) enum Slot {
+    #[default]
+    Unopened,
+    Open(Transaction<'static, Postgres>),
+    /// The attempt has ended: a context that outlives it opens no other.
+    Closed,
 }
 
 /// Results kept for this task, and the names in use.
@@ -66,6 +76,31 @@ impl Scene {
                 what,
             });
         }
+    }
+
+    /// Ends the attempt, and takes the transaction that it has opened. Fails while something that the
+    /// node has spawned is using that.
+    pub(crate) fn close(
+        &self,
+    ) -> Result<Option<Transaction<'static, Postgres>>, tokio::sync::TryLockError> {
+        let mut slot = self.transaction.try_lock()?;
+        Ok(match std::mem::replace(&mut *slot, Slot::Closed) {
+            Slot::Open(transaction) => Some(transaction),
+            Slot::Unopened | Slot::Closed => None,
+        })
+    }
+
+    /// All results that are kept for the task, also those of this attempt.
+    pub(crate) fn kept(&self) -> BTreeMap<String, Vec<u8>> {
+        let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        memos.kept.clone()
+    }
+
+    /// Whether the node holds a connection.
+    pub(crate) fn has_transaction(&self) -> bool {
+        self.transaction
+            .try_lock()
+            .map_or(true, |slot| matches!(*slot, Slot::Open(_)))
     }
 
     /// Gives this attempt up: what it would write next is refused anyway. Never returns, so that no

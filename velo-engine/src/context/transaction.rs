@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::sync::{MappedMutexGuard, MutexGuard};
 
-use super::{Context, Scene};
+use super::{Context, Scene, Slot};
 use crate::error::NodeError;
 use crate::state::State;
 use crate::store;
@@ -72,7 +72,8 @@ impl<S: State, I> Context<S, I> {
     /// happens exactly once, together with the step. It is opened by the first call and rolled back
     /// when the attempt fails.
     ///
-    /// It holds a connection until the node returns, so do slow work before.
+    /// It holds a connection until the node returns, so do slow work before, and call
+    /// [`step`](Self::step) before: that needs a second one.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -89,17 +90,21 @@ impl<S: State, I> Context<S, I> {
     /// ```
     ///
     /// # Errors
-    /// When no transaction can be opened.
+    /// When no transaction can be opened; a permanent error when the attempt has ended.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn tx(&self) -> Result<NodeTransaction<'_>, NodeError> {
         let mut slot = self.scene.transaction.lock().await;
-        if slot.is_none() {
-            *slot = Some(store::begin(&self.scene.pool).await?);
+        if matches!(*slot, Slot::Unopened) {
+            *slot = Slot::Open(store::begin(&self.scene.pool).await?);
         }
-        let open = MutexGuard::map(slot, |slot| slot.as_mut().expect("opened above"));
-        Ok(NodeTransaction(open))
+        let open = MutexGuard::try_map(slot, |slot| match slot {
+            Slot::Open(transaction) => Some(transaction),
+            Slot::Unopened | Slot::Closed => None,
+        });
+        open.map(NodeTransaction)
+            .map_err(|_| NodeError::permanent("the attempt has ended, and its transaction with it"))
     }
 
     /// Opens a transaction that commits by itself, at once, but only while the lease holds. When the

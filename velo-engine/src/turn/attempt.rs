@@ -73,7 +73,8 @@ impl<S: State> Turn<'_, S> {
         running.spawn(
             async move {
                 let caught = AssertUnwindSafe(node).catch_unwind().await;
-                let result = caught.unwrap_or_else(|panic| Err(NodeError::panic(&*panic)));
+                let result =
+                    caught.unwrap_or_else(|panic| Err(NodeError::panic("the node", &*panic)));
                 Ended {
                     index,
                     result,

@@ -15,6 +15,9 @@ use crate::state::{CodecError, State};
 use crate::store::load::Stored;
 use crate::stored::{Control, ReplayError, apply_delta, decode_outcome};
 
+/// Most lost connections in one step before a further one counts as a failed attempt.
+const LOSSES_MAX: u32 = 5;
+
 /// The newest committed step, and what is there of the next one.
 #[derive(Debug)]
 pub(super) struct Place<S: State> {
@@ -27,6 +30,8 @@ pub(super) struct Place<S: State> {
     pub(super) memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>>,
     pub(super) outcomes: BTreeMap<i32, Next<S>>,
     pub(super) failures: BTreeMap<i32, Failures>,
+    /// How often an answer about this step was lost, and with it what an attempt had done.
+    pub(super) losses: u32,
 }
 
 /// The failed attempts of one task.
@@ -84,6 +89,7 @@ impl<S: State> Place<S> {
             memos,
             outcomes,
             failures,
+            losses: 0,
         })
     }
 
@@ -120,6 +126,19 @@ impl<S: State> Place<S> {
         self.outcomes.len() + usize::from(!has_own) == self.checkpoint.tasks.len()
     }
 
+    /// Whether all tasks have finished, though the step is not committed: an outcome came late.
+    pub(super) fn is_complete(&self) -> bool {
+        let tasks = self.checkpoint.tasks.len();
+        tasks > 0 && (0..tasks).all(|index| self.outcomes.contains_key(&task_number(index)))
+    }
+
+    /// Whether the task may be taken once more without counting an attempt, after its connection was
+    /// lost; not for ever, since the task itself may be what breaks connections.
+    pub(super) fn forgives(&mut self) -> bool {
+        self.losses += 1;
+        self.losses <= LOSSES_MAX
+    }
+
     /// The step was committed: nothing is there yet of the next one.
     pub(super) fn stepped(&mut self, delta_bytes: usize, snapshot_bytes: Option<usize>) {
         self.seq += 1;
@@ -131,6 +150,7 @@ impl<S: State> Place<S> {
         self.memos.clear();
         self.outcomes.clear();
         self.failures.clear();
+        self.losses = 0;
     }
 }
 

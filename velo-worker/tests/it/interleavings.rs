@@ -656,32 +656,45 @@ async fn a_context_that_outlives_its_attempt_keeps_no_lock_and_opens_no_transact
 #[tokio::test]
 async fn a_result_that_was_kept_late_wins_over_one_that_was_made_since() {
     let engine = test_kit::engine().await;
-    let proxy = Proxy::before(&engine).await;
-    let late = Late::default();
-    let lost = proxy.lose(At::Statement("memo.keep"), Loss::Late(late.clone()));
+    let calls = Calls::default();
+    let held = calls.clone();
     let graph = single(
         move |cx: Context<Log>| {
-            let (late, lost) = (late.clone(), lost.clone());
+            let held = held.clone();
             async move {
-                let attempt = cx.attempt();
-                let made = cx.step("draw", |_| async move {
-                    if attempt == 2 {
-                        late.arrive().await;
-                    }
-                    Ok::<_, NodeError>(attempt)
-                });
-                let drawn = tokio::select! {
-                    biased;
-                    () = lost.notified() => return Err(NodeError::transient("gave up waiting")),
-                    drawn = made => drawn?,
-                };
+                if cx.attempt() == 1 {
+                    held.pass().await;
+                    return Err(NodeError::transient(
+                        "did not wait for its result to be kept",
+                    ));
+                }
+                let drawn: u32 = cx
+                    .step("draw", |_| async {
+                        held.pass().await;
+                        Ok::<_, NodeError>(2)
+                    })
+                    .await?;
                 Ok(line(format!("drawn by attempt {drawn}")).into())
             }
         },
         quickly(2),
     );
     let run = engine.start(&graph, Log::default()).await.unwrap();
-    let beside = Beside::start(worker(&proxy.engine, graph));
+    let beside = Beside::start(worker(&engine, graph));
+    within(calls.came.notified()).await;
+    // What the server is still doing for the first attempt.
+    let mut late = engine.pool().begin().await.unwrap();
+    let kept: bool = sqlx::query_scalar(
+        "select velo.memoise(worker, run_id, fence, 1, 0, 'draw', '1') from velo.queue",
+    )
+    .fetch_one(&mut *late)
+    .await
+    .unwrap();
+    assert!(kept);
+    calls.open.notify_one();
+    within(calls.came.notified()).await;
+    late.commit().await.unwrap();
+    calls.open.notify_one();
     completes(&engine, run).await;
     let state: Log = engine.state(run).await.unwrap();
     assert_eq!(state.lines, ["drawn by attempt 1"]);
