@@ -122,7 +122,8 @@ create table velo.queue (
     -- Grows with each lease.
     fence bigint not null default 0,
     is_cancelled boolean not null default false,
-    -- Leases in a row that ended with the death of their worker and brought no step.
+    -- Leases in a row that ended with the death of their worker and brought no step. Giving a lease
+    -- back ends the row.
     crashes integer not null default 0,
     crash_seq integer not null default -1,
     primary key (run_id, branch),
@@ -153,7 +154,9 @@ begin
 end $$;
 
 -- Commits steps of several runs that one worker holds, and says of each what became of it:
--- `added`; `repeated`, when this lease had committed it before; `lost`, when the lease is gone.
+-- `added`; `repeated`, when this lease had committed it before; `behind`, when the lease holds and an
+-- earlier one has committed the step since this one began, by a COMMIT that came late; `lost`, when the
+-- lease is gone.
 -- `p_then` says what becomes of the lease: k(eep), y(ield) or f(inish the run).
 create function velo.commit_steps(
     p_worker integer, p_run bigint[], p_fence bigint[], p_seq integer[],
@@ -204,24 +207,31 @@ begin
                 when exists (select from velo.step s
                              where s.run_id = g.run_id and s.seq = g.seq and s.fence = g.fence)
                 then 'repeated'
+                when exists (select from velo.step s where s.run_id = g.run_id and s.seq = g.seq)
+                 and exists (select from velo.queue q
+                             where q.run_id = g.run_id and q.branch = 0
+                               and q.worker = p_worker and q.fence = g.fence)
+                then 'behind'
                 else 'lost' end
     from unnest(p_run, p_fence, p_seq) with ordinality as g (run_id, fence, seq, place);
 end $$;
 
--- Keeps the result of a side effect, if the lease still holds; says whether it does.
+-- Keeps the result of a side effect: true; false, when one is there already, which then counts; null,
+-- when the lease is gone.
 create function velo.memoise(
     p_worker integer, p_run bigint, p_fence bigint, p_seq integer, p_task integer, p_name text, p_value bytea
 ) returns boolean
 language plpgsql as $$
 begin
     if not velo.hold(p_worker, p_run, p_fence) then
-        return false;
+        return null;
     end if;
-    -- A conflict is this very call, sent again because its answer was lost.
+    -- A conflict is this very call, sent again because its answer was lost, or one of an attempt before
+    -- that nobody waited for.
     insert into velo.memo (run_id, seq, task, name, value)
     values (p_run, p_seq, p_task, p_name, p_value)
     on conflict do nothing;
-    return true;
+    return found;
 end $$;
 
 -- Leases up to `p_limit` ready runs whose code the worker has, or `p_only` that one run. Returns nothing for a worker that

@@ -17,7 +17,7 @@ use crate::run_id::RunId;
 use crate::state::State;
 
 pub use memo::StepKey;
-pub(crate) use scene::{Emitted, Memos, Scene, Waits};
+pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
 pub use transaction::{FencedTransaction, NodeTransaction};
 pub use wait::Ask;
 pub(crate) use wait::Seen;

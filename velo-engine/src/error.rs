@@ -103,13 +103,24 @@ impl NodeError {
         }
     }
 
-    pub(crate) fn panic(payload: &(dyn std::any::Any + Send)) -> Self {
+    /// Of a panic in what `who` names.
+    pub(crate) fn panic(who: &str, payload: &(dyn std::any::Any + Send)) -> Self {
         let said = payload
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned());
         let said = said.unwrap_or_else(|| "a value that is no text".to_owned());
-        Self::new(NodeErrorKind::Panic, format!("the node panicked: {said}"))
+        Self::new(NodeErrorKind::Panic, format!("{who} panicked: {said}"))
+    }
+
+    /// As it can be stored: its fields are public, so anything may be in them.
+    pub(crate) fn storable(mut self) -> Self {
+        self.message = storable(&self.message);
+        self.causes.truncate(CAUSES_MAX);
+        self.causes
+            .iter_mut()
+            .for_each(|cause| *cause = storable(cause));
+        self
     }
 
     /// Whether it is not tried again.

@@ -135,8 +135,8 @@ impl Incarnation {
     /// The database's; one with SQLSTATE `VL001` when the worker was given up.
     ///
     /// # Cancel safety
-    /// None: dropped half-way, it may have leased runs that nobody knows of; they are handed on only
-    /// when the worker is given up.
+    /// Dropped half-way, or when its answer is lost, it may have leased runs that nobody knows of: ask
+    /// for what is [`held`](Self::held).
     pub async fn claim(
         self,
         pool: &PgPool,
@@ -146,6 +146,18 @@ impl Incarnation {
     ) -> Result<Vec<Claim>, sqlx::Error> {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         store::lease::claim(pool, self.id, codes, limit, only).await
+    }
+
+    /// All that it has leased: also what it does not know of, since the answer to a [`claim`](Self::claim)
+    /// was lost.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn held(self, pool: &PgPool) -> Result<Vec<Claim>, sqlx::Error> {
+        store::lease::held(pool, self.id).await
     }
 
     /// Gives all its leases back and ends the incarnation; returns how many runs it had.
@@ -186,14 +198,24 @@ pub async fn wake(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
 pub async fn take_over(pool: &PgPool) -> Result<usize, sqlx::Error> {
     let mut runs = 0;
     for worker in store::lease::expired(pool).await? {
-        let handed = store::lease::give_up(pool, worker, true, true).await?;
-        if let Some(handed) = handed {
-            tracing::warn!(
-                worker.id = worker,
-                runs = handed,
-                "gave up a worker whose heartbeat stopped"
-            );
-            runs += usize::try_from(handed).unwrap_or(0);
+        match store::lease::give_up(pool, worker, true, true).await {
+            Ok(Some(handed)) => {
+                tracing::warn!(
+                    worker.id = worker,
+                    runs = handed,
+                    "gave up a worker whose heartbeat stopped"
+                );
+                runs += usize::try_from(handed).unwrap_or(0);
+            }
+            // Somebody else gave it up, or it lives again.
+            Ok(None) => (),
+            Err(error) if store::is_lock_timeout(&error) => {
+                tracing::warn!(
+                    worker.id = worker,
+                    "a worker whose heartbeat stopped is still committing: tried again later"
+                );
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(runs)

@@ -114,7 +114,12 @@ impl<'a, S: State> Start<'a, S> {
                 }
                 Ok(false) => {
                     drop(savepoint);
-                    return Err(self.busy(conn).await);
+                    if let Some(busy) = self.busy(conn).await {
+                        return Err(busy);
+                    }
+                    if draws >= DRAWS_MAX {
+                        return Err(EngineError::on(STARTING)(sqlx::Error::RowNotFound));
+                    }
                 }
                 Err(error) if is_taken(&error) && self.id.is_none() && draws < DRAWS_MAX => {}
                 Err(error) if is_taken(&error) => return Err(EngineError::IdTaken(id)),
@@ -135,7 +140,10 @@ impl<'a, S: State> Start<'a, S> {
                 Ok(false) if self.is_ours(id, encoded.nonce).await? => break,
                 Ok(false) => {
                     let mut conn = pool.acquire().await.map_err(EngineError::on(STARTING))?;
-                    return Err(self.busy(&mut conn).await);
+                    if let Some(busy) = self.busy(&mut conn).await {
+                        return Err(busy);
+                    }
+                    sqlx::Error::RowNotFound
                 }
                 Err(error) => error,
             };
@@ -148,7 +156,7 @@ impl<'a, S: State> Start<'a, S> {
                 }
                 draws += 1;
                 id = RunId::random();
-            } else if store::is_transient(&error) && calls < CALLS_MAX {
+            } else if is_worth_another_call(&error) && calls < CALLS_MAX {
                 calls += 1;
                 backoff.wait().await;
             } else {
@@ -160,19 +168,25 @@ impl<'a, S: State> Start<'a, S> {
     }
 
     async fn is_ours(&self, id: RunId, nonce: i64) -> Result<bool, EngineError> {
-        let stored = start::nonce(self.engine.pool(), id)
-            .await
-            .map_err(EngineError::on(STARTING))?;
-        Ok(stored == Some(nonce))
+        let (mut calls, mut backoff) = (1, Backoff::default());
+        loop {
+            match start::nonce(self.engine.pool(), id).await {
+                Ok(stored) => return Ok(stored == Some(nonce)),
+                Err(error) if store::is_transient(&error) && calls < CALLS_MAX => {
+                    calls += 1;
+                    backoff.wait().await;
+                }
+                Err(error) => return Err(EngineError::on(STARTING)(error)),
+            }
+        }
     }
 
-    async fn busy(&self, conn: &mut PgConnection) -> EngineError {
+    /// What keeps the thread; `None` when it has ended this moment: another start will find it free.
+    async fn busy(&self, conn: &mut PgConnection) -> Option<EngineError> {
         let thread = self.thread.clone().unwrap_or_default();
         match start::live_run(conn, &thread).await {
-            Ok(Some(run)) => EngineError::ThreadBusy { thread, run },
-            // It ended this moment: the caller's next start will find the thread free.
-            Ok(None) => EngineError::on(STARTING)(sqlx::Error::RowNotFound),
-            Err(error) => EngineError::on(STARTING)(error),
+            Ok(live) => live.map(|run| EngineError::ThreadBusy { thread, run }),
+            Err(error) => Some(EngineError::on(STARTING)(error)),
         }
     }
 }
@@ -217,6 +231,11 @@ impl Encoded {
             priority: start.priority,
         }
     }
+}
+
+/// Whether the server was in trouble, or the thread's run ended while the start looked at it.
+fn is_worth_another_call(error: &sqlx::Error) -> bool {
+    store::is_transient(error) || matches!(error, sqlx::Error::RowNotFound)
 }
 
 /// Whether a run of this id is there already.

@@ -27,7 +27,9 @@ pub const STATEMENTS: &[&str] = &[
     lease::FINISH_CANCELLED,
     lease::GIVE_UP,
     lease::HEARTBEAT,
+    lease::HELD,
     lease::HOLD,
+    lease::IS_HELD,
     lease::NEIGHBOURS,
     lease::PAUSE,
     lease::REGISTER,
@@ -37,6 +39,7 @@ pub const STATEMENTS: &[&str] = &[
     load::MEMOS,
     load::OUTCOMES,
     load::STEPS,
+    memo::GET,
     memo::KEEP,
     outcome::ADD,
     outcome::GET,
@@ -98,6 +101,13 @@ pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
             .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
         _ => false,
     }
+}
+
+/// Whether a lock could not be had in time.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some("55P03"))
 }
 
 /// Classes of SQLSTATE: 08 connection, 40 rollback, 53 resources, 55P03 and 57 operator, 58 system;

@@ -10,11 +10,13 @@ mod place;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::{Notify, broadcast};
@@ -136,11 +138,15 @@ impl<S: State> Serve for Graph<S> {
             asked: Arc::default(),
             began: Instant::now(),
         };
+        // Types of the user are read and written outside of nodes too: a run that has a panic in one must
+        // not stay leased with nobody at work on it.
         let whole = async {
-            if claim.is_cancelled {
-                turn.end_cancelled().await
-            } else {
-                turn.run().await
+            match AssertUnwindSafe(turn.whole(claim.is_cancelled))
+                .catch_unwind()
+                .await
+            {
+                Ok(end) => end,
+                Err(panic) => turn.pause(&of_panic(&*panic)).await,
             }
         };
         tokio::select! {
@@ -192,7 +198,10 @@ enum Flow {
 }
 
 impl<S: State> Turn<'_, S> {
-    async fn run(&self) -> TurnEnd {
+    async fn whole(&self, is_cancelled: bool) -> TurnEnd {
+        if is_cancelled {
+            return self.end_cancelled().await;
+        }
         let mut place = match self.restore().await {
             Ok(Some(place)) => place,
             Ok(None) => return TurnEnd::Lost,
@@ -202,13 +211,34 @@ impl<S: State> Turn<'_, S> {
             match self.step(&mut place).await {
                 Flow::On => (),
                 Flow::End(end) => return end,
-                Flow::Reload => match self.restore().await {
+                Flow::Reload => match self.reload(&place).await {
                     Ok(Some(again)) => place = again,
                     Ok(None) => return TurnEnd::Lost,
                     Err(error) => return self.pause(&described(&error, None)).await,
                 },
             }
         }
+    }
+
+    /// Reads where the run stands after an answer was lost; `None` when the lease is gone, perhaps by
+    /// what was asked for: the run may have ended, or been given back.
+    async fn reload(&self, before: &Place<S>) -> Result<Option<Place<S>>, NodeError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match store::lease::is_held(&self.setting.pool, self.lease).await {
+                Ok(true) => break,
+                Ok(false) => return Ok(None),
+                Err(error) if store::is_transient(&error) => backoff.wait().await,
+                Err(error) => return Err(NodeError::of(NodeErrorKind::Refused, &error)),
+            }
+        }
+        let mut again = self.restore().await?;
+        if let Some(again) = &mut again
+            && again.seq == before.seq
+        {
+            again.losses = before.losses;
+        }
+        Ok(again)
     }
 
     /// Reads where the run stands, however long the database is away while the lease may hold.
@@ -236,6 +266,9 @@ impl<S: State> Turn<'_, S> {
 
     /// Runs what is left of the step, and commits it when all of it is there.
     async fn step(&self, place: &mut Place<S>) -> Flow {
+        if place.is_complete() {
+            return self.commit_stored(place).await;
+        }
         let mut waiting: VecDeque<usize> = place.due(Instant::now()).collect();
         let mut running = JoinSet::new();
         let mut scenes: Vec<Arc<Scene>> = Vec::new();
@@ -255,7 +288,13 @@ impl<S: State> Turn<'_, S> {
             let joined = tokio::select! {
                 biased;
                 () = self.reach.cancelled.cancelled() => {
-                    let drained = async { while running.join_next().await.is_some() {} };
+                    let drained = async {
+                        while let Some(joined) = running.join_next().await {
+                            if let Ok(ended) = joined {
+                                ended.scene.undo();
+                            }
+                        }
+                    };
                     let _ = tokio::time::timeout(CANCEL_GRACE, drained).await;
                     running.shutdown().await;
                     return Flow::End(self.end_cancelled().await);
@@ -279,14 +318,18 @@ impl<S: State> Turn<'_, S> {
                 }
             };
             let Some(joined) = joined else { break };
-            // Panics of nodes are caught inside, and nothing here aborts a task.
-            let Ok(Ended {
+            let Ended {
                 index,
                 result,
                 scene,
-            }) = joined
-            else {
-                break;
+            } = match joined {
+                Ok(ended) => ended,
+                // Panics of nodes are caught inside, and nothing here aborts a task: this is one of
+                // dropping what a node had.
+                Err(error) => {
+                    let panic = error.into_panic();
+                    return Flow::End(self.pause(&of_panic(&*panic)).await);
+                }
             };
             scenes.retain(|other| !Arc::ptr_eq(other, &scene));
             let outcome = match result {
@@ -310,11 +353,22 @@ impl<S: State> Turn<'_, S> {
             match committed {
                 Committed::Outcome => scene.observe(Happening::Finished),
                 Committed::Step(flow) => return flow,
-                Committed::Again => {
+                Committed::Again if place.forgives() => {
                     scene.undo();
+                    place.memos.insert(task_number(index), scene.kept());
                     waiting.push_back(index);
                 }
-                Committed::Unknown => return Flow::Reload,
+                Committed::Unknown if place.forgives() => return Flow::Reload,
+                Committed::Again => {
+                    scene.undo();
+                    self.fail(place, index, &scene.node, too_many_losses())
+                        .await;
+                }
+                Committed::Unknown => {
+                    self.fail(place, index, &scene.node, too_many_losses())
+                        .await;
+                    return Flow::Reload;
+                }
                 Committed::Failed(error) => {
                     scene.undo();
                     self.fail(place, index, &scene.node, error).await;
@@ -326,9 +380,11 @@ impl<S: State> Turn<'_, S> {
 
     /// Records a failed attempt, and when the next one may begin.
     async fn fail(&self, place: &mut Place<S>, index: usize, node: &str, error: NodeError) {
+        let error = error.storable();
         let task = task_number(index);
         let failures = place.failures.entry(task).or_default();
-        let again_in = self.graph.retry(node).delay(failures.counted + 1, &error);
+        let delay = self.graph.retry(node).delay(failures.counted + 1, &error);
+        let again_in = delay.map(|delay| delay.min(store::failure::LONGEST));
         tracing::warn!(
             run.id = %self.lease.run, node.name = node, task.attempt = failures.counted + 1, %error,
             retry_ms = again_in.map(|wait| wait.as_millis()), "node failed"
@@ -489,6 +545,15 @@ impl<S: State> Turn<'_, S> {
 /// A task's place in its step, as stored.
 fn task_number(index: usize) -> i32 {
     i32::try_from(index).expect("a step has fewer tasks than that: its row would not fit")
+}
+
+fn of_panic(panic: &(dyn std::any::Any + Send)) -> serde_json::Value {
+    let who = "the code of the state, of a payload or of what a node dropped";
+    described(&NodeError::panic(who, panic), None)
+}
+
+fn too_many_losses() -> NodeError {
+    NodeError::transient("the connection broke each time the result was to be committed")
 }
 
 /// Why a run is paused, as stored.

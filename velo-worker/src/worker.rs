@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
-use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd};
+use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd, is_transient};
 
 use crate::caretaker::{self, Changes};
 use crate::committer::Committer;
@@ -23,6 +24,8 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(12);
 const CLAIM_MAX: usize = 256;
 /// Longest time between two looks into the queue.
 const POLL: Duration = Duration::from_secs(1);
+/// Between two tries to begin again while the database is away.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Makes a worker; see [`Worker::builder`].
 pub struct WorkerBuilder {
@@ -171,7 +174,7 @@ impl WorkerBuilder {
     /// are at, and nodes that do not end within the grace are dropped.
     ///
     /// A worker that loses its leases, since it was frozen or cut off from the database, drops what it
-    /// was doing and begins again.
+    /// was doing and begins again, however long the database is away.
     ///
     /// `shutdown` is any future that may go to another thread. Beside a server, spawn the worker and
     /// tell both by one token. Wait for the worker too, so that it can give its runs back:
@@ -193,7 +196,7 @@ impl WorkerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`WorkerError`] when it cannot start.
+    /// [`WorkerError`] when it cannot start, or when its pool was closed.
     ///
     /// # Cancel safety
     /// Dropped half-way, the runs it has are handed on when its leases end.
@@ -207,6 +210,7 @@ impl WorkerBuilder {
         let stop = CancellationToken::new();
         let resources = Arc::new(self.resources);
         let whole = async {
+            let mut has_begun = false;
             loop {
                 let shift = Shift {
                     engine: &self.engine,
@@ -221,7 +225,17 @@ impl WorkerBuilder {
                     observer: &self.observer,
                     stop: &stop,
                 };
-                let stopped = shift.run().await?;
+                let stopped = match shift.run().await {
+                    Ok(stopped) => stopped,
+                    Err(WorkerError::Register(error)) if has_begun && is_transient(&error) => {
+                        tracing::warn!(%error, "could not begin again yet");
+                        stop.run_until_cancelled(tokio::time::sleep(BEGIN_AGAIN))
+                            .await;
+                        Stopped::default()
+                    }
+                    Err(error) => return Err(error),
+                };
+                has_begun = true;
                 if stop.is_cancelled() {
                     return Ok(stopped);
                 }
@@ -245,10 +259,12 @@ impl fmt::Debug for WorkerBuilder {
     }
 }
 
-fn is_given_up(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.code().as_deref() == Some(GIVEN_UP))
+/// Whether this worker can claim no more: it was given up, or its pool was closed.
+fn is_final(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::PoolClosed)
+        || error
+            .as_database_error()
+            .is_some_and(|error| error.code().as_deref() == Some(GIVEN_UP))
 }
 
 /// A worker's life between registering and stopping, or losing its leases.
@@ -277,6 +293,14 @@ impl Shift<'_> {
         let incarnation = Incarnation::register(pool, self.name, &host, pid, self.lease)
             .await
             .map_err(WorkerError::Register)?;
+        let codes: Vec<String> = self
+            .graphs
+            .iter()
+            .map(|graph| graph.code().to_owned())
+            .collect();
+        if let Err(error) = incarnation.advertise(pool, &codes).await {
+            tracing::warn!(%error, "could not say what the worker has code for");
+        }
         let (lost, retired) = (CancellationToken::new(), CancellationToken::new());
         // When this future is dropped, turns and heartbeat end too: a heartbeat without anybody behind
         // it would keep the runs from others for ever.
@@ -332,8 +356,15 @@ impl Shift<'_> {
         }
         lost.cancel();
         turns.wait().await;
-        if let Err(error) = incarnation.retire(pool).await {
-            tracing::warn!(worker.id = incarnation.id(), %error, "could not give the leases back: they end by themselves");
+        match tokio::time::timeout(self.lease, incarnation.retire(pool)).await {
+            Ok(Ok(_)) => (),
+            Ok(Err(error)) => {
+                tracing::warn!(worker.id = incarnation.id(), %error, "could not give the leases back: they end by themselves");
+            }
+            Err(_) => tracing::warn!(
+                worker.id = incarnation.id(),
+                "could not give the leases back in time: they have ended by themselves"
+            ),
         }
         retired.cancel();
         if tokio::task::spawn_blocking(move || heart.join())
@@ -361,6 +392,7 @@ impl Shift<'_> {
             .iter()
             .map(|graph| graph.code().to_owned())
             .collect();
+        let mut audit_at = Instant::now() + self.lease;
         loop {
             // Claim no more than can begin at once, so that no lease ages in a queue of our own.
             let first = tokio::select! {
@@ -370,11 +402,12 @@ impl Shift<'_> {
                 permit = Arc::clone(&slots).acquire_owned() => permit.expect("never closed"),
             };
             let free = (1 + slots.available_permits()).min(CLAIM_MAX);
-            // Not raced against anything: a claim whose answer is dropped leaves leases that nobody uses.
-            match incarnation
-                .claim(&setting.pool, &codes, free, self.only)
-                .await
-            {
+            let next = self.next(incarnation, setting, live, &codes, free, &mut audit_at);
+            // What a claim that is dropped has leased goes with all the other leases.
+            let Some(found) = setting.lost.run_until_cancelled(next).await else {
+                return;
+            };
+            match found {
                 Ok(claims) if !claims.is_empty() => {
                     setting
                         .is_crowded
@@ -391,7 +424,7 @@ impl Shift<'_> {
                     continue;
                 }
                 Ok(_) => setting.is_crowded.store(false, Ordering::Relaxed),
-                Err(error) if is_given_up(&error) => return setting.lost.cancel(),
+                Err(error) if is_final(&error) => return setting.lost.cancel(),
                 Err(error) => {
                     tracing::warn!(worker.id = incarnation.id(), %error, "could not claim runs")
                 }
@@ -407,6 +440,43 @@ impl Shift<'_> {
         }
     }
 
+    /// Up to `limit` runs to begin with: those that it has leased without knowing, or newly leased ones.
+    async fn next(
+        &self,
+        incarnation: Incarnation,
+        setting: &Setting,
+        live: &Live,
+        codes: &[String],
+        limit: usize,
+        audit_at: &mut Instant,
+    ) -> Result<Vec<Claim>, sqlx::Error> {
+        if *audit_at <= Instant::now() {
+            // Known before the question is asked: what ends meanwhile is then still known, and nothing
+            // begins meanwhile.
+            let known = live.leases();
+            let mut unknown = incarnation.held(&setting.pool).await?;
+            unknown.retain(|claim| !known.contains(&claim.lease));
+            unknown.truncate(limit);
+            if !unknown.is_empty() {
+                tracing::warn!(
+                    worker.id = incarnation.id(),
+                    runs = unknown.len(),
+                    "found leases that nobody was at work on"
+                );
+                return Ok(unknown);
+            }
+            *audit_at = Instant::now() + self.lease;
+        }
+        let claimed = incarnation
+            .claim(&setting.pool, codes, limit, self.only)
+            .await;
+        if claimed.is_err() {
+            // Perhaps the answer alone was lost.
+            *audit_at = Instant::now();
+        }
+        claimed
+    }
+
     fn begin(
         &self,
         claim: Claim,
@@ -417,15 +487,15 @@ impl Shift<'_> {
         turns: &TaskTracker,
     ) {
         let (setting, changes, live) = (setting.clone(), Arc::clone(changes), Arc::clone(live));
-        let run = claim.lease.run;
+        let lease = claim.lease;
         let graph = self.graphs.iter().find(|graph| graph.code() == claim.code);
         let graph = Arc::clone(graph.expect("only what is served was claimed"));
+        let reach = live.begin(lease);
         turns.spawn(async move {
-            let reach = live.begin(run);
             let end = graph.turn(claim, reach, &setting).await;
-            live.end(run);
+            live.end(lease);
             drop(permit);
-            tracing::debug!(run.id = %run, end = ?end, "turn ended");
+            tracing::debug!(run.id = %lease.run, end = ?end, "turn ended");
             match end {
                 // A run that waits may wait for a time too.
                 TurnEnd::Asleep | TurnEnd::Waiting => changes.timers.notify_one(),

@@ -113,8 +113,11 @@ impl<S: State, I> Context<S, I> {
         };
         let bytes = serde_json::to_vec(&value)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
-        self.scene.keep(&name, bytes).await?;
-        Ok(value)
+        match self.scene.keep(&name, bytes).await? {
+            None => Ok(value),
+            Some(earlier) => serde_json::from_slice(&earlier)
+                .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error)),
+        }
     }
 }
 
@@ -146,24 +149,43 @@ impl Scene {
     }
 
     /// Keeps a result, however long the database takes to come back while the lease may still hold:
-    /// the effect was had, perhaps paid for.
-    async fn keep(&self, name: &str, value: Vec<u8>) -> Result<(), NodeError> {
+    /// the effect was had, perhaps paid for. Returns the one that counts, when another was there already.
+    async fn keep(&self, name: &str, value: Vec<u8>) -> Result<Option<Vec<u8>>, NodeError> {
         failpoint::hit("memo.before");
         let mut backoff = Backoff::default();
-        loop {
-            let kept = store::memo::keep(&self.pool, self.lease, self.seq, self.task, name, &value);
-            match kept.await {
-                Ok(true) => break,
-                Ok(false) => return self.lose().await,
+        let earlier = loop {
+            match self.try_keep(name, &value).await {
+                Ok(Some(earlier)) => break earlier,
+                Ok(None) => return self.lose().await,
                 Err(error) if store::is_transient(&error) => {
                     tracing::warn!(run.id = %self.lease.run, step.name = name, %error, "could not keep a result yet");
                     backoff.wait().await;
                 }
                 Err(error) => return Err(NodeError::of(NodeErrorKind::Permanent, &error)),
             }
-        }
+        };
         failpoint::hit("memo.after");
-        lock(&self.memos).kept.insert(name.to_owned(), value);
-        Ok(())
+        lock(&self.memos)
+            .kept
+            .insert(name.to_owned(), earlier.clone().unwrap_or(value));
+        Ok(earlier)
+    }
+
+    /// `Some` with the result that was there already, if one was; `None` when the lease is gone.
+    async fn try_keep(
+        &self,
+        name: &str,
+        value: &[u8],
+    ) -> Result<Option<Option<Vec<u8>>>, sqlx::Error> {
+        let (pool, lease) = (&self.pool, self.lease);
+        let kept = store::memo::keep(pool, lease, self.seq, self.task, name, value).await?;
+        Ok(match kept {
+            None => None,
+            Some(true) => Some(None),
+            Some(false) => {
+                let earlier = store::memo::get(pool, lease.run, self.seq, self.task, name).await?;
+                Some(Some(earlier))
+            }
+        })
     }
 }

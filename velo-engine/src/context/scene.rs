@@ -32,7 +32,7 @@ pub(crate) struct Scene {
     pub(crate) resources: Arc<Resources>,
     pub(crate) observer: Option<broadcast::Sender<Observed>>,
     pub(crate) memos: Mutex<Memos>,
-    pub(crate) transaction: tokio::sync::Mutex<Option<Transaction<'static, Postgres>>>,
+    pub(crate) transaction: tokio::sync::Mutex<Slot>,
     pub(crate) emitted: Mutex<Vec<Emitted>>,
     pub(crate) waits: Mutex<Waits>,
     /// Notified when an attempt of the turn begins to wait.
@@ -50,6 +50,16 @@ pub(crate) struct Waits {
     pub(crate) new: Vec<NewWait>,
     /// Signals that this attempt has taken.
     pub(crate) taken: Vec<StoredSignal>,
+}
+
+/// Where the node's transaction is.
+#[derive(Debug, Default)]
+pub(crate) enum Slot {
+    #[default]
+    Unopened,
+    Open(Transaction<'static, Postgres>),
+    /// The attempt has ended: a context that outlives it opens no other.
+    Closed,
 }
 
 /// Results kept for this task, and the names in use.
@@ -109,8 +119,9 @@ impl Scene {
             .collect()
     }
 
-    /// Undoes what only a commit would have made true: the signals go back, the transaction is rolled
-    /// back, so that its connection serves others.
+    /// Undoes what only a commit would have made true: the signals go back, and the transaction is
+    /// rolled back, so that its connection goes back before another is asked for, and its locks with it,
+    /// whoever still has the context. In use by what the node has spawned, it goes later.
     pub(crate) fn undo(&self) {
         let mut taken = std::mem::take(&mut lock(&self.waits).taken);
         if !taken.is_empty() {
@@ -118,9 +129,31 @@ impl Scene {
             signals.append(&mut taken);
             signals.sort_by_key(|signal| signal.id);
         }
-        if let Ok(mut transaction) = self.transaction.try_lock() {
-            drop(transaction.take());
-        }
+        drop(self.close());
+    }
+
+    /// Ends the attempt, and takes the transaction that it has opened. Fails while something that the
+    /// node has spawned is using that.
+    pub(crate) fn close(
+        &self,
+    ) -> Result<Option<Transaction<'static, Postgres>>, tokio::sync::TryLockError> {
+        let mut slot = self.transaction.try_lock()?;
+        Ok(match std::mem::replace(&mut *slot, Slot::Closed) {
+            Slot::Open(transaction) => Some(transaction),
+            Slot::Unopened | Slot::Closed => None,
+        })
+    }
+
+    /// All results that are kept for the task, also those of this attempt.
+    pub(crate) fn kept(&self) -> BTreeMap<String, Vec<u8>> {
+        lock(&self.memos).kept.clone()
+    }
+
+    /// Whether the node holds a connection.
+    pub(crate) fn has_transaction(&self) -> bool {
+        self.transaction
+            .try_lock()
+            .map_or(true, |slot| matches!(*slot, Slot::Open(_)))
     }
 
     /// Gives this attempt up: what it would write next is refused anyway. Never returns, so that no

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::sync::{MappedMutexGuard, MutexGuard};
 
-use super::{Context, Scene};
+use super::{Context, Scene, Slot};
 use crate::error::NodeError;
 use crate::state::State;
 use crate::store;
@@ -67,29 +67,17 @@ impl DerefMut for FencedTransaction<'_> {
     }
 }
 
-impl Scene {
-    /// Whether the node has opened its transaction. One that is in use counts.
-    pub(super) fn has_transaction(&self) -> bool {
-        self.transaction
-            .try_lock()
-            .map_or(true, |slot| slot.is_some())
-    }
-}
-
 impl<S: State, I> Context<S, I> {
     /// The transaction in which this node's step will be committed: what is written through it
     /// happens exactly once, together with the step. It is opened by the first call and rolled back
     /// when the attempt fails.
     ///
     /// It holds a connection until the node returns, so do slow work before, and every
-    /// [`step`](Self::step) too: a step needs a second connection to keep its result, and when all of
-    /// the pool's are held by nodes that wait for one, none of them gets it. Have a pool with more
-    /// connections than nodes that can be at work at once.
+    /// [`step`](Self::step) too: that needs a second connection, and is refused afterwards.
     ///
     /// What is returned is a guard: calls later in the same attempt give the same transaction again, but
-    /// only once the guard before is dropped. A call under a live guard, perhaps in a function of yours
-    /// that was handed the context, waits for ever; hand such a function the guard,
-    /// `&mut PgConnection`, instead.
+    /// only once the guard before is dropped. Hand a function of yours the guard, `&mut PgConnection`,
+    /// and not the context.
     ///
     /// An attempt that returns [`Err`] leaves nothing behind. One that returns [`Ok`] commits,
     /// wherever it routes to.
@@ -109,7 +97,7 @@ impl<S: State, I> Context<S, I> {
     /// ```
     ///
     /// # Errors
-    /// When no transaction can be opened.
+    /// When no transaction can be opened; a permanent error when the attempt has ended.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -119,11 +107,15 @@ impl<S: State, I> Context<S, I> {
                 "cx.tx() was called while the transaction is in use: let go of it first",
             )
         })?;
-        if slot.is_none() {
-            *slot = Some(store::begin(&self.scene.pool).await?);
+        if matches!(*slot, Slot::Unopened) {
+            *slot = Slot::Open(store::begin(&self.scene.pool).await?);
         }
-        let open = MutexGuard::map(slot, |slot| slot.as_mut().expect("opened above"));
-        Ok(NodeTransaction(open))
+        let open = MutexGuard::try_map(slot, |slot| match slot {
+            Slot::Open(transaction) => Some(transaction),
+            Slot::Unopened | Slot::Closed => None,
+        });
+        open.map(NodeTransaction)
+            .map_err(|_| NodeError::permanent("the attempt has ended, and its transaction with it"))
     }
 
     /// Opens a transaction that commits by itself, at once, but only while the lease holds. When the

@@ -39,6 +39,9 @@ pub enum Verdict {
     Added,
     /// This lease had committed the step before: an answer was lost.
     Repeated,
+    /// The lease holds, but an earlier one has committed the step since this one began: its COMMIT
+    /// came late.
+    Behind,
     /// It was refused: the lease is gone.
     Lost,
 }
@@ -107,6 +110,7 @@ pub async fn steps(
         *slot = match verdict.as_str() {
             "added" => Verdict::Added,
             "repeated" => Verdict::Repeated,
+            "behind" => Verdict::Behind,
             _ => Verdict::Lost,
         };
     }

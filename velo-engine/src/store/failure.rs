@@ -45,10 +45,12 @@ pub(crate) async fn record(
     Ok(())
 }
 
-/// As Postgres counts time, at most a hundred years.
+/// The longest wait: a hundred years.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// As Postgres counts time, at most [`LONGEST`].
 pub(crate) fn interval(duration: Duration) -> PgInterval {
-    const LONGEST: u128 = 100 * 365 * 24 * 3600 * 1_000_000;
-    let microseconds = duration.as_micros().min(LONGEST);
+    let microseconds = duration.min(LONGEST).as_micros();
     PgInterval {
         months: 0,
         days: 0,

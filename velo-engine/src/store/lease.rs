@@ -98,6 +98,18 @@ pub(crate) async fn heard(db: impl PgExecutor<'_>, lease: Lease) -> Result<(), s
     Ok(())
 }
 
+pub(crate) const HELD: &str = "\
+-- velo: queue.held
+select run_id, fence, code, is_cancelled
+from velo.queue
+where worker = $1";
+
+/// All that the worker has leased, whether it knows or not.
+pub(crate) async fn held(db: impl PgExecutor<'_>, worker: i32) -> Result<Vec<Claim>, sqlx::Error> {
+    let held: Vec<Claimed> = sqlx::query_as(HELD).bind(worker).fetch_all(db).await?;
+    Ok(held.into_iter().map(|row| row.of(worker)).collect())
+}
+
 pub(crate) const CLAIM: &str = "\
 -- velo: queue.claim
 select run_id, fence, code, is_cancelled
@@ -109,6 +121,20 @@ struct Claimed {
     fence: i64,
     code: String,
     is_cancelled: bool,
+}
+
+impl Claimed {
+    fn of(self, worker: i32) -> Claim {
+        Claim {
+            lease: Lease {
+                run: self.run_id,
+                worker,
+                fence: self.fence,
+            },
+            code: self.code,
+            is_cancelled: self.is_cancelled,
+        }
+    }
 }
 
 pub(crate) async fn claim(
@@ -125,16 +151,7 @@ pub(crate) async fn claim(
         .bind(only)
         .fetch_all(db)
         .await?;
-    let claim = |row: Claimed| Claim {
-        lease: Lease {
-            run: row.run_id,
-            worker,
-            fence: row.fence,
-        },
-        code: row.code,
-        is_cancelled: row.is_cancelled,
-    };
-    Ok(claimed.into_iter().map(claim).collect())
+    Ok(claimed.into_iter().map(|row| row.of(worker)).collect())
 }
 
 // At most a thousand at once, so that a flood of due timers is no flood of row locks.
@@ -218,13 +235,30 @@ pub(crate) async fn hold(conn: &mut PgConnection, lease: Lease) -> Result<bool, 
         .await
 }
 
+pub(crate) const IS_HELD: &str = "\
+-- velo: lease.is_held
+select exists (select
+               from velo.queue
+               where run_id = $1 and branch = 0 and worker = $2 and fence = $3)";
+
+/// Whether the lease holds at this moment.
+pub(crate) async fn is_held(db: impl PgExecutor<'_>, lease: Lease) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(IS_HELD)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .fetch_one(db)
+        .await
+}
+
 // A run that was cancelled meanwhile is readied, here and below: whoever leases it next ends it.
 pub(crate) const SLEEP: &str = "\
 -- velo: queue.sleep
 update velo.queue
 set worker = null,
     wake_at = case when not is_cancelled then clock_timestamp() + $4 end,
-    ready_at = case when is_cancelled then clock_timestamp() end
+    ready_at = case when is_cancelled then clock_timestamp() end,
+    crashes = 0
 where run_id = $1 and branch = 0 and worker = $2 and fence = $3";
 
 /// Gives the lease back until the time has passed; `false` when it was gone.

@@ -3,12 +3,13 @@
 use sqlx::PgExecutor;
 
 use crate::lease::Lease;
+use crate::run_id::RunId;
 
 pub(crate) const KEEP: &str = "\
 -- velo: memo.keep
 select velo.memoise($1, $2, $3, $4, $5, $6, $7)";
 
-/// Keeps a result; `false` when the lease is gone.
+/// Keeps a result; `Some(false)` when one is there already, `None` when the lease is gone.
 pub(crate) async fn keep(
     db: impl PgExecutor<'_>,
     lease: Lease,
@@ -16,7 +17,7 @@ pub(crate) async fn keep(
     task: i32,
     name: &str,
     value: &[u8],
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<bool>, sqlx::Error> {
     sqlx::query_scalar(KEEP)
         .bind(lease.worker)
         .bind(lease.run)
@@ -25,6 +26,32 @@ pub(crate) async fn keep(
         .bind(task)
         .bind(name)
         .bind(value)
+        .fetch_one(db)
+        .await
+}
+
+pub(crate) const GET: &str = "\
+-- velo: memo.get
+select value
+from velo.memo
+where run_id = $1
+  and seq = $2
+  and task = $3
+  and name = $4";
+
+/// Reads a result that is kept.
+pub(crate) async fn get(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+    seq: i32,
+    task: i32,
+    name: &str,
+) -> Result<Vec<u8>, sqlx::Error> {
+    sqlx::query_scalar(GET)
+        .bind(run)
+        .bind(seq)
+        .bind(task)
+        .bind(name)
         .fetch_one(db)
         .await
 }

@@ -96,7 +96,8 @@ impl<S: State> Turn<'_, S> {
             async move {
                 let node = UntilParked::new(node, Arc::clone(&scene));
                 let caught = AssertUnwindSafe(node).catch_unwind().await;
-                let result = caught.unwrap_or_else(|panic| Some(Err(NodeError::panic(&*panic))));
+                let result =
+                    caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
                 Ended {
                     index,
                     result,

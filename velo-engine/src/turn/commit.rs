@@ -28,9 +28,9 @@ pub(super) enum Committed {
     Step(Flow),
     /// The connection was lost with all that the node had written: it must run again.
     Again,
-    /// The connection was lost, and with it the answer.
+    /// The connection was lost, and with it the answer: see in the database.
     Unknown,
-    /// It cannot be committed.
+    /// It cannot be committed, and the place is as it was.
     Failed(NodeError),
 }
 
@@ -50,13 +50,13 @@ struct Left {
 
 impl Left {
     fn by(scene: &Scene) -> Result<Self, NodeError> {
-        let mut slot = scene.transaction.try_lock().map_err(|_| {
+        let transaction = scene.close().map_err(|_| {
             let message =
                 "the node returned while something it had spawned was using its transaction";
             NodeError::new(NodeErrorKind::Refused, message)
         })?;
         Ok(Self {
-            transaction: slot.take(),
+            transaction,
             emitted: scene.take_emitted(),
             signals: scene.taken(),
         })
@@ -64,6 +64,24 @@ impl Left {
 
     fn is_nothing(&self) -> bool {
         self.transaction.is_none() && self.emitted.is_empty() && self.signals.is_empty()
+    }
+}
+
+/// What is remembered of a step's row while it is being committed.
+#[derive(Clone, Copy)]
+struct Taken {
+    delta_bytes: usize,
+    snapshot_bytes: Option<usize>,
+    then: Then,
+}
+
+impl Taken {
+    fn by(row: &StepRow) -> Self {
+        Self {
+            delta_bytes: row.delta.len(),
+            snapshot_bytes: row.snapshot.as_ref().map(Vec::len),
+            then: row.then,
+        }
     }
 }
 
@@ -80,52 +98,96 @@ impl<S: State> Turn<'_, S> {
             Ok(left) => left,
             Err(error) => return error.into(),
         };
-        let mut outcomes = place.outcomes.clone();
-        outcomes.insert(task_number(index), outcome);
-        let outcomes: Vec<Next<S>> = outcomes.into_values().collect();
-        let row = match self.take(place, outcomes) {
-            Ok(row) => row,
-            Err(error) => return self.refused(place, index, scene, error).await,
+        let task = task_number(index);
+        let has_siblings = place.checkpoint.tasks.len() > 1;
+        let last = match has_siblings.then(|| encode_outcome(&outcome)).transpose() {
+            Ok(bytes) => bytes.map(|bytes| (task, bytes)),
+            Err(error) => return NodeError::of(NodeErrorKind::Refused, &error).into(),
         };
-        let then = row.then;
-        let sizes = (row.delta.len(), row.snapshot.as_ref().map(Vec::len));
+        let mut outcomes = place.outcomes.clone();
+        outcomes.insert(task, outcome);
+        let row = match self.take(place, outcomes.into_values().collect()) {
+            Ok(row) => row,
+            Err(error) => {
+                // Its connection goes back before another is asked for.
+                drop(left);
+                return self.refused(place, index, &scene.node, error).await;
+            }
+        };
+        let taken = Taken::by(&row);
         failpoint::hit("step.before");
-        let verdict = if left.is_nothing() {
+        let verdict = if left.is_nothing() && last.is_none() {
             match self.setting.commit.commit(row).await {
                 Ok(verdict) => verdict,
                 Err(error) => {
                     let error = NodeError::of(NodeErrorKind::Refused, &error);
-                    return self.refused(place, index, scene, error).await;
+                    return self.refused(place, index, &scene.node, error).await;
                 }
             }
         } else {
-            match self.commit_with(left, &row).await {
+            match self.commit_with(left, &row, last).await {
                 Ok(verdict) => verdict,
+                Err(Committed::Failed(error)) => {
+                    self.fail(place, index, &scene.node, error).await;
+                    // The step was taken in memory, and is not in the database.
+                    return Committed::Step(Flow::Reload);
+                }
                 Err(other) => return other,
             }
         };
         failpoint::hit("step.after");
-        if verdict == Verdict::Lost {
-            return scene.lose().await;
+        let flow = self.flow(place, taken, verdict).await;
+        if !matches!(flow, Flow::Reload) {
+            scene.observe(Happening::Finished);
         }
-        place.stepped(sizes.0, sizes.1);
-        scene.observe(Happening::Finished);
-        Committed::Step(match then {
+        Committed::Step(flow)
+    }
+
+    /// Commits a step whose outcomes are all stored: the last one came late, by an attempt whose
+    /// answer was lost.
+    pub(super) async fn commit_stored(&self, place: &mut Place<S>) -> Flow {
+        let outcomes = place.outcomes.values().cloned().collect();
+        let node = place.checkpoint.tasks[0].node.clone();
+        let error = match self.take(place, outcomes) {
+            Ok(row) => {
+                let taken = Taken::by(&row);
+                match self.setting.commit.commit(row).await {
+                    Ok(verdict) => return self.flow(place, taken, verdict).await,
+                    Err(error) => NodeError::of(NodeErrorKind::Refused, &error),
+                }
+            }
+            Err(error) => error,
+        };
+        Flow::End(self.refuse(place, 0, &node, error).await)
+    }
+
+    /// What follows the step. Does not return when the lease is lost.
+    async fn flow(&self, place: &mut Place<S>, taken: Taken, verdict: Verdict) -> Flow {
+        match verdict {
+            Verdict::Added => (),
+            // Perhaps by another attempt, which left something else.
+            Verdict::Repeated | Verdict::Behind => return Flow::Reload,
+            Verdict::Lost => {
+                self.lost.cancel();
+                return std::future::pending().await;
+            }
+        }
+        place.stepped(taken.delta_bytes, taken.snapshot_bytes);
+        match taken.then {
             Then::Finish => Flow::End(TurnEnd::Finished),
             Then::Yield => Flow::End(TurnEnd::Yielded),
             Then::Keep => Flow::On,
-        })
+        }
     }
 
     async fn refused(
         &self,
         place: &mut Place<S>,
         index: usize,
-        scene: &Scene,
+        node: &str,
         error: NodeError,
     ) -> Committed {
-        let end = self.refuse(place, index, &scene.node, error).await;
-        Committed::Step(Flow::End(end))
+        Committed::Step(Flow::End(self.refuse(place, index, node, error).await))
     }
 
     /// Takes the step in memory. What is in memory is not used again unless the row is committed.
@@ -163,21 +225,35 @@ impl<S: State> Turn<'_, S> {
     }
 
     /// Commits the step in the node's transaction, with what the node wrote and emitted.
-    async fn commit_with(&self, left: Left, row: &StepRow) -> Result<Verdict, Committed> {
+    ///
+    /// With siblings, the outcome goes with it: an earlier attempt of the same task may be committing one
+    /// at this moment, with all that it wrote, and the two must meet in a row.
+    async fn commit_with(
+        &self,
+        left: Left,
+        row: &StepRow,
+        last: Option<(i32, Vec<u8>)>,
+    ) -> Result<Verdict, Committed> {
         let mut transaction = self.open(left, row.seq).await?;
+        if let Some((task, bytes)) = last {
+            let added =
+                store::outcome::add(&mut *transaction, self.lease, row.seq, task, &bytes).await;
+            if !added.map_err(|error| broken(&error))? {
+                return Err(Committed::Unknown);
+            }
+        }
         let verdicts = store::commit::steps(
             &mut *transaction,
             self.lease.worker,
             std::slice::from_ref(row),
         );
-        let verdict = match verdicts.await.map_err(|error| broken(&error))?.first() {
-            Some(Verdict::Added) => Verdict::Added,
-            // By an attempt whose answer was lost. What this one wrote must not be there twice.
-            Some(Verdict::Repeated) => return Err(Committed::Unknown),
-            Some(Verdict::Lost) | None => return Ok(Verdict::Lost),
-        };
-        failpoint::hit("step.inside");
-        transaction.commit().await.map_err(|error| broken(&error))?;
+        let verdicts = verdicts.await.map_err(|error| broken(&error))?;
+        let verdict = verdicts.first().copied().unwrap_or(Verdict::Lost);
+        // Otherwise an earlier attempt did it, and what this one wrote must not be there as well.
+        if verdict == Verdict::Added {
+            failpoint::hit("step.inside");
+            transaction.commit().await.map_err(|error| broken(&error))?;
+        }
         Ok(verdict)
     }
 

@@ -16,6 +16,9 @@ use crate::store::load::Stored;
 use crate::store::wait::{StoredSignal, StoredWait};
 use crate::stored::{Control, ReplayError, apply_delta, decode_outcome};
 
+/// Most lost connections in one step before a further one counts as a failed attempt.
+const LOSSES_MAX: u32 = 5;
+
 /// The newest committed step, and what is there of the next one.
 #[derive(Debug)]
 pub(super) struct Place<S: State> {
@@ -31,6 +34,8 @@ pub(super) struct Place<S: State> {
     pub(super) waits: BTreeMap<i32, Vec<StoredWait>>,
     /// Messages that no step has used.
     pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
+    /// How often an answer about this step was lost, and with it what an attempt had done.
+    pub(super) losses: u32,
 }
 
 /// The failed attempts of one task.
@@ -105,6 +110,7 @@ impl<S: State> Place<S> {
             failures,
             waits,
             signals: Arc::new(Mutex::new(stored.signals)),
+            losses: 0,
         })
     }
 
@@ -169,6 +175,19 @@ impl<S: State> Place<S> {
         self.outcomes.len() + usize::from(!has_own) == self.checkpoint.tasks.len()
     }
 
+    /// Whether all tasks have finished, though the step is not committed: an outcome came late.
+    pub(super) fn is_complete(&self) -> bool {
+        let tasks = self.checkpoint.tasks.len();
+        tasks > 0 && (0..tasks).all(|index| self.outcomes.contains_key(&task_number(index)))
+    }
+
+    /// Whether the task may be taken once more without counting an attempt, after its connection was
+    /// lost; not for ever, since the task itself may be what breaks connections.
+    pub(super) fn forgives(&mut self) -> bool {
+        self.losses += 1;
+        self.losses <= LOSSES_MAX
+    }
+
     /// The step was committed: nothing is there yet of the next one.
     pub(super) fn stepped(&mut self, delta_bytes: usize, snapshot_bytes: Option<usize>) {
         self.seq += 1;
@@ -181,6 +200,7 @@ impl<S: State> Place<S> {
         self.outcomes.clear();
         self.failures.clear();
         self.waits.clear();
+        self.losses = 0;
     }
 }
 

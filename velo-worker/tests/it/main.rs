@@ -3,6 +3,8 @@
 
 mod failing;
 mod fencing;
+mod interleavings;
+mod proxy;
 mod running;
 mod starting;
 mod support;
