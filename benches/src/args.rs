@@ -1,0 +1,59 @@
+//! The command line.
+
+use clap::{Parser, ValueEnum};
+
+/// Measures Velo against the database under it.
+///
+/// Uses the server that DATABASE_URL names, in a new database, or else a private one with its data in
+/// `.velo/bench`, fsync on.
+#[derive(Debug, Parser)]
+#[command(name = "velo-benches")]
+pub(crate) struct Args {
+    /// What to measure; all of it when left out.
+    pub(crate) workload: Option<Workload>,
+
+    /// One JSON object a line, instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How long one case of one repetition lasts, where it is time that ends it.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+
+    /// Repetitions of each case, of which the median is reported.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) repetitions: u32,
+
+    /// Runs in flight at once: several values by commas.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256, 1024])]
+    pub(crate) in_flight: Vec<usize>,
+
+    /// Has each step of a chain write its whole state of about 1 KB, and not only what is new in it.
+    #[arg(long)]
+    pub(crate) whole: bool,
+
+    /// Connections of a worker's pool.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=200))]
+    pub(crate) pool: u32,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// What the database can do at best: minimal commits, and plain inserts.
+    Floor,
+    /// Runs of ten steps, many at once.
+    Chain,
+    /// Runs of ten steps, one at a time.
+    Latency,
+}
+
+impl Args {
+    /// What was asked for.
+    pub(crate) fn workloads(&self) -> Vec<Workload> {
+        match self.workload {
+            Some(one) => vec![one],
+            None => Workload::value_variants().to_vec(),
+        }
+    }
+}
