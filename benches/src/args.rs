@@ -32,6 +32,15 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) whole: bool,
 
+    /// Ready runs of the long queue in `backlog`.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(i64).range(10_000..))]
+    pub(crate) rows: i64,
+
+    /// Speaks the protocol of the harness that also drives other engines; the environment says what
+    /// to measure, and where.
+    #[arg(long)]
+    pub(crate) driver: bool,
+
     /// Connections of a worker's pool.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=200))]
     pub(crate) pool: u32,
@@ -46,6 +55,20 @@ pub(crate) enum Workload {
     Chain,
     /// Runs of ten steps, one at a time.
     Latency,
+    /// A hundred and a thousand sends, and a join.
+    Fanout,
+    /// Runs of one step: enqueue, drain, pick up.
+    Queue,
+    /// A worker is killed in mid-run, and another goes on.
+    Recovery,
+    /// A state that grows by 1 KiB a step.
+    Growth,
+    /// Chains while another session holds a snapshot.
+    Xmin,
+    /// Claiming from a short and from a long queue.
+    Backlog,
+    /// Ten workers and a thousand sleeping runs.
+    Idle,
 }
 
 impl Args {

@@ -12,6 +12,9 @@ use crate::server::Server;
 use crate::stats::{median, median_ratio, rate};
 use crate::work::{self, Ended, STEPS, Work, Writes};
 
+/// The step whose bytes stand for all.
+const MIDDLE: i32 = 5;
+
 /// Runs of a repetition, by how many of them are in flight: enough for about a second or two.
 fn runs(in_flight: usize) -> usize {
     (in_flight * 16).clamp(150, 6_000)
@@ -60,7 +63,7 @@ pub(crate) async fn measure(args: &Args, server: &Server, lines: &mut Lines) -> 
             case.rates.push(units);
             case.costs.push(units * took.as_secs_f64(), cost);
         }
-        let stored = Payload::stored(&database.pool).await?;
+        let stored = Payload::stored(&database.pool, MIDDLE).await?;
         inserts.push(floor.inserts(&stored, BATCH, args.seconds).await?);
         payload = Some(stored);
     }

@@ -59,10 +59,10 @@ impl Payload {
         }
     }
 
-    /// As the database has it of one of the runs.
-    pub(crate) async fn stored(pool: &PgPool) -> Outcome<Self> {
-        let middle = "select delta, control from velo.step where seq = 5 limit 1";
-        Ok(sqlx::query_as(middle).fetch_one(pool).await?)
+    /// As the database has it of this step of one of the runs.
+    pub(crate) async fn stored(pool: &PgPool, seq: i32) -> Outcome<Self> {
+        let stored = "select delta, control from velo.step where seq = $1 limit 1";
+        Ok(sqlx::query_as(stored).bind(seq).fetch_one(pool).await?)
     }
 
     #[expect(

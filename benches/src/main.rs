@@ -19,8 +19,19 @@ mod rig;
 mod work;
 
 // What is measured.
+mod backlog;
 mod chain;
+mod fanout;
+mod growth;
+mod idle;
 mod latency;
+mod queue;
+mod recovery;
+mod xmin;
+
+// How else it can be asked for.
+mod driver;
+mod fleet;
 
 use std::process::ExitCode;
 
@@ -57,13 +68,27 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Outcome {
+    if let Ok(url) = std::env::var(fleet::DATABASE) {
+        return fleet::work_for_ever(&url).await;
+    }
+    if args.driver {
+        return driver::drive().await;
+    }
     let server = Server::find().await?;
     let mut lines = Lines::new(args.json);
     for workload in args.workloads() {
+        let (server, lines) = (&server, &mut lines);
         match workload {
-            Workload::Floor => floor::measure(args, &server, &mut lines).await?,
-            Workload::Chain => chain::measure(args, &server, &mut lines).await?,
-            Workload::Latency => latency::measure(args, &server, &mut lines).await?,
+            Workload::Floor => floor::measure(args, server, lines).await?,
+            Workload::Chain => chain::measure(args, server, lines).await?,
+            Workload::Latency => latency::measure(args, server, lines).await?,
+            Workload::Fanout => fanout::measure(args, server, lines).await?,
+            Workload::Queue => queue::measure(args, server, lines).await?,
+            Workload::Recovery => recovery::measure(args, server, lines).await?,
+            Workload::Growth => growth::measure(args, server, lines).await?,
+            Workload::Xmin => xmin::measure(args, server, lines).await?,
+            Workload::Backlog => backlog::measure(args, server, lines).await?,
+            Workload::Idle => idle::measure(args, server, lines).await?,
         }
     }
     lines.finish();

@@ -47,6 +47,14 @@ impl Server {
                 (Some(private), options)
             }
         };
+        let mut server = Self::at(options).await?;
+        server.private = private;
+        server.drop_leftovers().await?;
+        Ok(server)
+    }
+
+    /// The server at an address, as it is.
+    pub(crate) async fn at(options: PgConnectOptions) -> Outcome<Self> {
         let mut admin = PgConnection::connect_with(&options).await?;
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
             .fetch_one(&mut admin)
@@ -57,6 +65,18 @@ impl Server {
                 .fetch_optional(&mut admin)
                 .await
                 .unwrap_or(None);
+        admin.close().await?;
+        Ok(Self {
+            private: None,
+            options,
+            postmaster: cpu::parent(backend),
+            programs: programs.map(PathBuf::from),
+        })
+    }
+
+    /// Drops the databases of benchmarks that were cut short.
+    async fn drop_leftovers(&self) -> Outcome {
+        let mut admin = PgConnection::connect_with(&self.options).await?;
         let leftovers: Vec<String> = sqlx::query_scalar(
             "select datname from pg_database where datname like 'velo\\_bench\\_%'
              and not exists (select from pg_stat_activity a where a.datname = pg_database.datname)",
@@ -68,13 +88,7 @@ impl Server {
                 .execute(&mut admin)
                 .await?;
         }
-        admin.close().await?;
-        Ok(Self {
-            private,
-            options,
-            postmaster: cpu::parent(backend),
-            programs: programs.map(PathBuf::from),
-        })
+        Ok(admin.close().await?)
     }
 
     /// A new, empty database.
