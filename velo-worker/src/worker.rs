@@ -287,10 +287,11 @@ impl Shift<'_> {
         }
         lost.cancel();
         turns.wait().await;
+        // No turn needs the lease any more, and a heartbeat after the end would look like a take-over.
+        retired.cancel();
         if let Err(error) = incarnation.retire(pool).await {
             tracing::warn!(worker.id = incarnation.id(), %error, "could not give the leases back: they end by themselves");
         }
-        retired.cancel();
         if tokio::task::spawn_blocking(move || heart.join())
             .await
             .is_err()
