@@ -27,13 +27,21 @@ pub(crate) async fn work(house: &House, worker: &WorkerArgs, stop: &Stop) -> Res
         .concurrency(worker.concurrency.into())
         .grace(Duration::from_secs(worker.grace.into()))
         .run(stop.gently.cancelled());
+    tokio::pin!(running);
     let stopped = tokio::select! {
-        ended = running => ended.map_err(|error| Failure::environment(chain(&error)))?,
-        () = stop.now.cancelled() => {
-            eprintln!("stopped at once: steps that were under way will be taken again");
-            return Ok(Exit::Interrupted);
+        ended = &mut running => ended,
+        () = stop.gently.cancelled() => {
+            eprintln!("stopping: steps that are under way may finish; Ctrl-C again stops at once");
+            tokio::select! {
+                ended = &mut running => ended,
+                () = stop.now.cancelled() => {
+                    eprintln!("stopped at once: steps that were under way will be taken again");
+                    return Ok(Exit::Interrupted);
+                }
+            }
         }
     };
+    let stopped = stopped.map_err(|error| Failure::environment(chain(&error)))?;
     if stopped.cut_off.is_empty() {
         return Ok(Exit::Done);
     }
