@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
-use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd};
+use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd, is_transient};
 
 use crate::caretaker::{self, Changes};
 use crate::committer::Committer;
@@ -145,10 +145,10 @@ impl WorkerBuilder {
     /// are at, and nodes that do not end within the grace are dropped.
     ///
     /// A worker that loses its leases, since it was frozen or cut off from the database, drops what it
-    /// was doing and begins again.
+    /// was doing and begins again, however long that takes.
     ///
     /// # Errors
-    /// [`WorkerError`] when it cannot start.
+    /// [`WorkerError`] when it cannot start the first time, or is refused later.
     ///
     /// # Cancel safety
     /// Dropped half-way, the runs it has are handed on when its leases end.
@@ -162,6 +162,7 @@ impl WorkerBuilder {
         let stop = CancellationToken::new();
         let resources = Arc::new(self.resources);
         let whole = async {
+            let mut has_served = false;
             loop {
                 let shift = Shift {
                     engine: &self.engine,
@@ -176,7 +177,19 @@ impl WorkerBuilder {
                     observer: &self.observer,
                     stop: &stop,
                 };
-                let stopped = shift.run().await?;
+                let stopped = match shift.run().await {
+                    // What took the leases away may take longer to pass than they lasted.
+                    Err(WorkerError::Register(error)) if has_served && is_transient(&error) => {
+                        tracing::warn!(%error, "the database is away, trying again");
+                        tokio::select! {
+                            () = tokio::time::sleep(POLL) => (),
+                            () = stop.cancelled() => (),
+                        }
+                        Stopped::default()
+                    }
+                    ended => ended?,
+                };
+                has_served = true;
                 if stop.is_cancelled() {
                     return Ok(stopped);
                 }
