@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::PgPool;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 use velo_agents::fake_gemini::{DEFAULT_KEY, FakeGemini, FromModel};
 use velo_agents::model::offline::OfflineModel;
 use velo_engine::test_kit;
@@ -179,20 +179,35 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
+/// What a command says on standard error, line by line.
+pub(crate) struct Says(Lines<BufReader<ChildStderr>>);
+
+impl Says {
+    pub(crate) fn of(child: &mut Child) -> Self {
+        Self(BufReader::new(child.stderr.take().unwrap()).lines())
+    }
+
+    /// The next line that contains `words`.
+    pub(crate) async fn wait_for(&mut self, words: &str) -> String {
+        let found = async {
+            loop {
+                let line = self.0.next_line().await.unwrap();
+                let line = line.unwrap_or_else(|| panic!("it ended without {words:?}"));
+                if line.contains(words) {
+                    return line;
+                }
+            }
+        };
+        let found = tokio::time::timeout(HANGS, found).await;
+        found.unwrap_or_else(|_| panic!("it never said {words:?}"))
+    }
+}
+
 /// The first line on standard error that contains `words`; what comes later is still read, so that
 /// the command is never blocked.
 pub(crate) async fn told(child: &mut Child, words: &str) -> String {
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let found = async {
-        loop {
-            let line = lines.next_line().await.unwrap();
-            let line = line.unwrap_or_else(|| panic!("it ended without {words:?}"));
-            if line.contains(words) {
-                return line;
-            }
-        }
-    };
-    let found = tokio::time::timeout(HANGS, found).await;
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    found.expect("it never said it")
+    let mut says = Says::of(child);
+    let line = says.wait_for(words).await;
+    tokio::spawn(async move { while let Ok(Some(_)) = says.0.next_line().await {} });
+    line
 }

@@ -7,6 +7,7 @@ mod house;
 mod database;
 mod input;
 mod model;
+mod outage;
 mod private;
 mod resuming;
 mod serving;
