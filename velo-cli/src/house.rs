@@ -14,7 +14,7 @@ use velo_agents::model::gemini::{Gemini, GeminiConfig};
 use velo_agents::model::offline::OfflineModel;
 use velo_agents::model::{ChatModel, Tier};
 use velo_engine::Engine;
-use velo_engine::postgres::{PrivatePostgres, Settings};
+use velo_engine::postgres::{PostgresError, PrivatePostgres, Settings};
 
 use crate::args::HouseArgs;
 use crate::exit::{Failure, chain};
@@ -105,7 +105,14 @@ async fn database(
     }
     let server = PrivatePostgres::start(&private_settings(args), |stage| say(&stage.to_string()))
         .await
-        .map_err(|error| Failure::environment(chain(&error)))?;
+        .map_err(|error| {
+            let mut text = chain(&error);
+            // The other kinds say what to do themselves.
+            if matches!(error, PostgresError::Files { .. }) {
+                text.push_str("; choose another folder with --data, or set DATABASE_URL");
+            }
+            Failure::environment(text)
+        })?;
     if let Some(note) = server.note() {
         say(note);
     }

@@ -64,7 +64,7 @@ impl Progress {
         if house.model.is_offline() {
             let label = paint::err("offline model", Tone::Attention);
             self.say(&format!(
-                "{label}: documents are written by rules, without a language model; set GEMINI_API_KEY to ask Gemini"
+                "{label}: rules write, no language model; GEMINI_API_KEY asks Gemini"
             ));
         } else {
             self.say(&format!("model {}", house.model.name(Tier::Pro)));
