@@ -24,9 +24,12 @@ Environment:
   GEMINI_API_KEY             asks Gemini instead of the offline model (or GOOGLE_API_KEY)
   GEMINI_BASE_URL            another server that speaks Gemini's API
   GOOGLE_GENAI_USE_VERTEXAI  true: Vertex AI, with GOOGLE_CLOUD_PROJECT and GOOGLE_CLOUD_LOCATION
-  VELO_MODEL_PRO, VELO_MODEL_FLASH   which models to ask
+  VELO_MODEL_PRO, VELO_MODEL_FLASH
+                             which models to ask
+  VELO_MODEL_ATTEMPTS        requests for one call, if the model cannot answer (5)
   VELO_PG_BIN                folder of the Postgres server's programs
   VELO_LOG                   what to log to standard error, such as info or velo_worker=debug
+  NO_COLOR                   no colours
 
 Exit codes:
   0  done
@@ -36,6 +39,8 @@ Exit codes:
   4  the database, the files or the model's configuration cannot be used
   130  interrupted; velo run --resume goes on";
 
+const HOUSE: &str = "Where things are";
+
 /// Where things are.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct HouseArgs {
@@ -43,6 +48,7 @@ pub(crate) struct HouseArgs {
     #[arg(
         long,
         global = true,
+        help_heading = HOUSE,
         env = "VELO_DATA",
         default_value = ".velo",
         value_name = "FOLDER"
@@ -52,6 +58,7 @@ pub(crate) struct HouseArgs {
     #[arg(
         long,
         global = true,
+        help_heading = HOUSE,
         env = "DATABASE_URL",
         hide_env_values = true,
         value_name = "URL"
@@ -80,7 +87,8 @@ impl Command {
     pub(crate) fn log_level(&self) -> &'static str {
         match self {
             Self::Run(_) => "off",
-            Self::Dev(_) | Self::Worker(_) | Self::Api(_) => "info",
+            // The database's notices say what was there already at each start.
+            Self::Dev(_) | Self::Worker(_) | Self::Api(_) => "info,sqlx=warn",
             Self::Migrate | Self::FakeGemini(_) => "warn",
         }
     }
@@ -89,12 +97,12 @@ impl Command {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RunArgs {
     /// What is to be built, in your own words
-    #[arg(required_unless_present_any = ["file", "resume"], conflicts_with_all = ["file", "resume"])]
+    #[arg(conflicts_with_all = ["file", "resume"])]
     pub(crate) brief: Option<String>,
     /// Read the brief from a file; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub(crate) file: Option<PathBuf>,
-    /// Name of the project, instead of one made of the brief
+    /// Name of the project, instead of the brief's first words
     #[arg(long, conflicts_with = "resume")]
     pub(crate) name: Option<String>,
     /// Go on with a run, by the id of the run or its project; without an id, with the newest that has not ended
@@ -103,10 +111,11 @@ pub(crate) struct RunArgs {
     /// Begin a new project, also when an unfinished one has the same brief
     #[arg(long, conflicts_with = "resume")]
     pub(crate) new: bool,
-    /// Folder for the documents; velo-out/<project> otherwise
+    /// Folder for the documents; velo-out/PROJECT otherwise
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
-    /// Print one JSON object at the end, for machines
+    /// Print one JSON object at the end, for machines, also when the run is paused or interrupted:
+    /// project_id, run_id, status, tasks, artifacts, tokens, cost_usd, model, offline, and error if there is one
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -127,9 +136,12 @@ pub(crate) struct DevArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct WorkerArgs {
-    /// Runs at once
+    /// Most runs at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) concurrency: u16,
+    /// How long steps that are under way may take to finish once the worker is asked to stop
+    #[arg(long, default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=3600))]
+    pub(crate) grace: u16,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -7,34 +7,27 @@ use velo_engine::postgres;
 use crate::args::{DevArgs, HouseArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::{self, House};
-use crate::serve::{answer, say, until_asked, work};
+use crate::serve::{answer, listen, say, work};
+use crate::stop::Stop;
 
 pub(crate) async fn dev(args: &HouseArgs, dev: DevArgs) -> Result<Exit, Failure> {
+    let listener = listen(&dev.api).await?;
     if dev.fresh {
         wipe(args, dev.yes).await?;
     }
     let house = House::open(args, say).await?;
-    let model = &house.model;
-    let kind = if model.is_offline() {
-        "the offline model"
-    } else {
-        model.name(velo_agents::model::Tier::Pro)
-    };
-    eprintln!("agents ask {kind}; Ctrl-C stops");
-    let stop = until_asked();
-    // Either one's failure ends the other.
-    let guard = stop.clone();
+    eprintln!("agents ask {}; Ctrl-C stops", house.asks());
+    let stop = Stop::listen();
     let both = async {
+        // Either one's failure ends the other.
         let ended = tokio::join!(
             async {
-                work(&house, &dev.worker, &stop)
-                    .await
-                    .inspect_err(|_| guard.cancel())
+                let worked = work(&house, &dev.worker, &stop).await;
+                worked.inspect_err(|_| stop.gently.cancel())
             },
             async {
-                answer(&house, &dev.api, &stop)
-                    .await
-                    .inspect_err(|_| guard.cancel())
+                let answered = answer(&house, listener, &dev.api, &stop).await;
+                answered.inspect_err(|_| stop.gently.cancel())
             },
         );
         ended.1.and(ended.0)

@@ -7,22 +7,25 @@ use velo_agents::model::offline::OfflineModel;
 
 use crate::args::FakeGeminiArgs;
 use crate::exit::{Exit, Failure};
-use crate::serve::until_asked;
+use crate::stop::Stop;
 
 pub(crate) async fn serve(args: FakeGeminiArgs) -> Result<Exit, Failure> {
     let fake = FakeGemini::serve_on(args.listen, FromModel(Arc::new(OfflineModel)))
         .await
         .map_err(|error| {
-            Failure::environment(format!("could not serve on {}: {error}", args.listen))
+            Failure::environment(format!(
+                "could not serve on {}: {error}; choose another address with --listen",
+                args.listen
+            ))
         })?;
     println!("a fake Gemini answers with the offline model; use it with");
     println!(
         "  GEMINI_BASE_URL={} GEMINI_API_KEY={DEFAULT_KEY}",
         fake.base_url()
     );
-    let stop = until_asked();
+    let stop = Stop::listen();
     tokio::select! {
-        () = stop.cancelled() => (),
+        () = stop.gently.cancelled() => (),
         ended = fake.until_stopped() => ended.map_err(|error| Failure::new("the server broke", error))?,
     }
     Ok(Exit::Done)

@@ -10,9 +10,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use velo_agents::agency::Agency;
 use velo_agents::blob::Blobs;
 use velo_agents::domain;
-use velo_agents::model::ChatModel;
 use velo_agents::model::gemini::{Gemini, GeminiConfig};
 use velo_agents::model::offline::OfflineModel;
+use velo_agents::model::{ChatModel, Tier};
 use velo_engine::Engine;
 use velo_engine::postgres::{PrivatePostgres, Settings};
 
@@ -23,6 +23,10 @@ use crate::exit::{Failure, chain};
 const CONNECTIONS: u32 = 16;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long connections may take to close.
+const CLOSE: Duration = Duration::from_secs(3);
+/// How an address of Postgres begins.
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
 /// The house in which the agency works.
 pub(crate) struct House {
@@ -50,9 +54,19 @@ impl House {
         })
     }
 
+    /// Whom the agents ask, for people.
+    pub(crate) fn asks(&self) -> &str {
+        if self.model.is_offline() {
+            "the offline model (rules, no language model)"
+        } else {
+            self.model.name(Tier::Pro)
+        }
+    }
+
     /// Closes it; the private server is stopped unless somebody else uses it.
     pub(crate) async fn close(self) {
-        self.agency.pool().close().await;
+        // Who was cut off may not have given its connection back; the server rolls that back.
+        let _ = tokio::time::timeout(CLOSE, self.agency.pool().close()).await;
         if let Some(server) = self.server
             && let Err(error) = server.stop_if_unused().await
         {
@@ -84,7 +98,8 @@ async fn database(
     if let Some(url) = args
         .database_url
         .as_deref()
-        .filter(|url| !url.trim().is_empty())
+        .map(str::trim)
+        .filter(|url| !url.is_empty())
     {
         return Ok((given(url).await?, None));
     }
@@ -106,22 +121,37 @@ async fn database(
 
 /// Connects to the server that the person named. The URL is not repeated: it has the password.
 async fn given(url: &str) -> Result<PgPool, Failure> {
-    let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+    let unreadable = |why: &str| {
         Failure::environment(format!(
-            "could not read DATABASE_URL: {}; it is of the form postgres://user:password@host:5432/database",
-            chain(&error)
+            "could not read DATABASE_URL: {why}; it is of the form postgres://user:password@host:5432/database"
         ))
+    };
+    if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(unreadable("it does not begin with postgres://"));
+    }
+    let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+        unreadable(
+            match &error {
+                // Without the word that it was wrapped in.
+                sqlx::Error::Configuration(why) => why.to_string(),
+                _ => chain(&error),
+            }
+            .as_str(),
+        )
     })?;
     let (host, port) = (options.get_host().to_owned(), options.get_port());
-    let name = options
-        .get_database()
-        .unwrap_or("the default database")
-        .to_owned();
+    let name = match options.get_database() {
+        Some(name) => format!("database {name}"),
+        None => "the default database".to_owned(),
+    };
     connect(options).await.map_err(|error| {
+        let why = match &error {
+            sqlx::Error::PoolTimedOut => format!("no answer within {} s", CONNECT.as_secs()),
+            _ => chain(&error),
+        };
         Failure::environment(format!(
-            "could not connect to {name} on {host}:{port}, which DATABASE_URL names: {}; \
-             mend it, or unset DATABASE_URL to use a private server",
-            chain(&error)
+            "could not connect to {name} on {host}:{port}, which DATABASE_URL names: {why}; \
+             mend it, or unset DATABASE_URL to use a private server"
         ))
     })
 }

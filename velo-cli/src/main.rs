@@ -9,6 +9,7 @@ mod house;
 mod paint;
 mod run;
 mod serve;
+mod stop;
 
 use std::process::ExitCode;
 

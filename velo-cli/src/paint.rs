@@ -17,9 +17,14 @@ pub(crate) fn err_has_colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// Whether somebody reads standard output on a terminal.
+pub(crate) fn out_is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Whether standard output is a terminal that shows colours.
 pub(crate) fn out_has_colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    out_is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// The text for standard error.

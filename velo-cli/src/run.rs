@@ -2,6 +2,7 @@
 
 mod begin;
 mod files;
+mod line;
 mod pending;
 mod progress;
 mod report;
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use velo_agents::domain::{LOCAL_TENANT, project};
 use velo_engine::{RunStatus, is_transient};
 use velo_worker::{Stopped, Worker, WorkerError};
@@ -19,7 +20,7 @@ use velo_worker::{Stopped, Worker, WorkerError};
 use crate::args::{HouseArgs, RunArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
-use crate::serve::asked_to_stop;
+use crate::stop::Stop;
 
 use begin::Begun;
 use pending::Pending;
@@ -33,6 +34,9 @@ const WATCHED: usize = 4_096;
 
 pub(crate) async fn run(args: &HouseArgs, run: RunArgs) -> Result<Exit, Failure> {
     let wanted = begin::wanted(&run)?;
+    if let Some(out) = &run.out {
+        files::probe(out)?;
+    }
     let progress = Progress::new();
     let house = House::open(args, |what| progress.say(what)).await?;
     let end = with_house(&house, &args.data, &run, wanted, &progress).await;
@@ -77,38 +81,37 @@ async fn with_house(
 async fn work(house: &House, begun: &Begun, progress: &Progress) -> Result<bool, Failure> {
     let engine = house.agency.engine();
     let (observer, observed) = broadcast::channel(WATCHED);
-    let stop = CancellationToken::new();
+    let stop = Stop::listen();
+    let enough = stop.gently.child_token();
     let worker = Worker::builder(engine.clone())
         .name("velo run")
         .serve(house.agency.planning().clone())
         .only(begun.run)
         .observe(observer)
         .grace(GRACE)
-        .run(stop.clone().cancelled_owned());
-    let mut worker = tokio::spawn(worker);
-    let is_interrupted = tokio::select! {
-        // It ends by itself only when it cannot start.
-        ended = &mut worker => {
-            ended_in_order(ended)?;
-            return Ok(false);
-        }
-        seen = watch::watch(house, begun, observed, progress) => {
-            seen?;
-            false
-        }
-        () = asked_to_stop() => true,
-    };
-    stop.cancel();
-    if is_interrupted {
-        progress.say("finishing the step that is under way; Ctrl-C again stops at once");
+        .run(enough.clone().cancelled_owned());
+    let mut worker = AbortOnDropHandle::new(tokio::spawn(worker));
+    let watching = watch::watch(house, begun, observed, progress);
+    tokio::pin!(watching);
+    let (mut has_ended, mut is_interrupted) = (false, false);
+    loop {
         tokio::select! {
-            ended = &mut worker => ended_in_order(ended)?,
-            () = asked_to_stop() => worker.abort(),
+            ended = &mut worker => {
+                ended_in_order(ended)?;
+                return Ok(is_interrupted);
+            }
+            seen = &mut watching, if !has_ended => {
+                seen?;
+                has_ended = true;
+                enough.cancel();
+            }
+            () = stop.gently.cancelled(), if !is_interrupted => {
+                is_interrupted = true;
+                progress.say("finishing the step that is under way; Ctrl-C again stops at once");
+            }
+            () = stop.now.cancelled() => return Ok(true),
         }
-    } else {
-        ended_in_order(worker.await)?;
     }
-    Ok(is_interrupted)
 }
 
 fn ended_in_order(

@@ -1,35 +1,47 @@
 //! The commands that serve until they are stopped: worker and API.
 
+use std::time::Duration;
+
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use velo_api::Bind;
 use velo_worker::Worker;
 
 use crate::args::{ApiArgs, HouseArgs, WorkerArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
+use crate::stop::Stop;
 
 /// Runs a worker until it is asked to stop.
 pub(crate) async fn worker(args: &HouseArgs, worker: WorkerArgs) -> Result<Exit, Failure> {
     let house = House::open(args, say).await?;
-    let stop = until_asked();
-    let end = work(&house, &worker, &stop).await;
+    eprintln!("a worker asks {}; Ctrl-C stops", house.asks());
+    let end = work(&house, &worker, &Stop::listen()).await;
     house.close().await;
     end
 }
 
-/// Serves runs until `stop` is cancelled.
-pub(crate) async fn work(
-    house: &House,
-    worker: &WorkerArgs,
-    stop: &CancellationToken,
-) -> Result<Exit, Failure> {
-    let stopped = Worker::builder(house.agency.engine().clone())
+/// Serves runs until it is asked to stop.
+pub(crate) async fn work(house: &House, worker: &WorkerArgs, stop: &Stop) -> Result<Exit, Failure> {
+    let running = Worker::builder(house.agency.engine().clone())
         .serve(house.agency.planning().clone())
         .concurrency(worker.concurrency.into())
-        .run(stop.cancelled())
-        .await
-        .map_err(|error| Failure::environment(chain(&error)))?;
+        .grace(Duration::from_secs(worker.grace.into()))
+        .run(stop.gently.cancelled());
+    tokio::pin!(running);
+    let stopped = tokio::select! {
+        ended = &mut running => ended,
+        () = stop.gently.cancelled() => {
+            eprintln!("stopping: steps that are under way may finish; Ctrl-C again stops at once");
+            tokio::select! {
+                ended = &mut running => ended,
+                () = stop.now.cancelled() => {
+                    eprintln!("stopped at once: steps that were under way will be taken again");
+                    return Ok(Exit::Interrupted);
+                }
+            }
+        }
+    };
+    let stopped = stopped.map_err(|error| Failure::environment(chain(&error)))?;
     if stopped.cut_off.is_empty() {
         return Ok(Exit::Done);
     }
@@ -43,42 +55,53 @@ pub(crate) async fn work(
 
 /// Runs the API until it is asked to stop.
 pub(crate) async fn api(args: &HouseArgs, api: ApiArgs) -> Result<Exit, Failure> {
+    let listener = listen(&api).await?;
     let house = House::open(args, say).await?;
-    let stop = until_asked();
-    let end = answer(&house, &api, &stop).await;
+    let end = answer(&house, listener, &api, &Stop::listen()).await;
     house.close().await;
     end
 }
 
-/// Answers requests until `stop` is cancelled.
+/// Takes the address of the API: before anything is opened, so that a wrong one costs nothing.
+pub(crate) async fn listen(api: &ApiArgs) -> Result<TcpListener, Failure> {
+    let address = api.listen;
+    // An IPv4 address may come in the clothes of an IPv6 one.
+    if !api.expose && !address.ip().to_canonical().is_loopback() {
+        return Err(Failure::unusable(format!(
+            "could not serve the API on {address}, because other machines reach it and there is no sign-in: \
+             use a loopback address such as 127.0.0.1:7878, or add --expose if you mean it"
+        )));
+    }
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::environment(format!(
+            "could not serve the API on {address}: {error}; choose another with --listen, such as 127.0.0.1:0 for a free port"
+        ))
+    })
+}
+
+/// Answers requests until it is asked to stop.
 pub(crate) async fn answer(
     house: &House,
+    listener: TcpListener,
     api: &ApiArgs,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> Result<Exit, Failure> {
-    let cannot = |error: std::io::Error| {
-        Failure::environment(format!(
-            "could not serve the API on {}: {error}",
-            api.listen
-        ))
-    };
-    let listener = TcpListener::bind(api.listen).await.map_err(cannot)?;
-    let address = listener.local_addr().map_err(cannot)?;
+    let broke = |error| Failure::new("the API broke", error);
+    let address = listener.local_addr().map_err(broke)?;
     eprintln!("API on http://{address}/api/project/list, WebSocket on ws://{address}/ws");
     let bind = if api.expose {
         Bind::AnyAddress
     } else {
         Bind::LoopbackOnly
     };
-    velo_api::serve(listener, bind, house.agency.clone(), stop.clone())
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Failure::unusable(format!(
-                "{error}; add --expose if you mean it: there is no sign-in yet"
-            )),
-            _ => cannot(error),
-        })?;
-    Ok(Exit::Done)
+    let agency = house.agency.clone();
+    tokio::select! {
+        ended = velo_api::serve(listener, bind, agency, stop.gently.clone()) => {
+            ended.map_err(broke)?;
+            Ok(Exit::Done)
+        }
+        () = stop.now.cancelled() => Ok(Exit::Interrupted),
+    }
 }
 
 /// Creates or upgrades the tables.
@@ -86,33 +109,6 @@ pub(crate) async fn migrate(args: &HouseArgs) -> Result<Exit, Failure> {
     House::open(args, say).await?.close().await;
     println!("the tables in schema velo are up to date");
     Ok(Exit::Done)
-}
-
-/// Cancelled when the process is asked to stop.
-pub(crate) fn until_asked() -> CancellationToken {
-    let asked = CancellationToken::new();
-    let cancel = asked.clone();
-    tokio::spawn(async move {
-        asked_to_stop().await;
-        cancel.cancel();
-    });
-    asked
-}
-
-/// Returns on Ctrl-C, and when the process is asked to terminate.
-pub(crate) async fn asked_to_stop() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => (),
-                _ = terminate.recv() => (),
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// Says on standard error what takes time.

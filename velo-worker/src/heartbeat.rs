@@ -48,7 +48,12 @@ async fn beat(
         let asked = Instant::now();
         let beat =
             tokio::time::timeout(interval, once(incarnation, options, live, &mut connection));
-        match beat.await {
+        let beat = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            beat = beat => beat,
+        };
+        match beat {
             Ok(Ok(true)) => last = asked,
             Ok(Ok(false)) => {
                 tracing::error!(

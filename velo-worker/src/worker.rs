@@ -356,6 +356,8 @@ impl Shift<'_> {
         }
         lost.cancel();
         turns.wait().await;
+        // No turn needs the lease any more, and a heartbeat after the end would look like a take-over.
+        retired.cancel();
         match tokio::time::timeout(self.lease, incarnation.retire(pool)).await {
             Ok(Ok(_)) => (),
             Ok(Err(error)) => {
@@ -366,7 +368,6 @@ impl Shift<'_> {
                 "could not give the leases back in time: they have ended by themselves"
             ),
         }
-        retired.cancel();
         if tokio::task::spawn_blocking(move || heart.join())
             .await
             .is_err()

@@ -21,7 +21,8 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
 pub use config::{
-    API_KEY_BASE_URL, ConfigError, DEFAULT_LOCATION, Endpoint, GeminiConfig, TierModels,
+    API_KEY_BASE_URL, ConfigError, DEFAULT_LOCATION, Endpoint, GeminiConfig, MAX_ATTEMPTS,
+    TierModels,
 };
 pub use request::MIN_OUTPUT_TOKENS;
 pub use retry::RetryPolicy;

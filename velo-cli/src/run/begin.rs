@@ -30,6 +30,8 @@ pub(super) struct Begun {
     pub(super) is_continued: bool,
     /// Steps that were committed before.
     pub(super) steps: i32,
+    /// Whether another process has it, or had it when it died.
+    pub(super) is_elsewhere: bool,
 }
 
 /// Reads the command line; nothing is opened yet, so bad input costs nothing.
@@ -43,7 +45,11 @@ pub(super) fn wanted(args: &RunArgs) -> Result<Wanted, Failure> {
     let text = match (&args.brief, &args.file) {
         (Some(text), _) => text.clone(),
         (None, Some(file)) => brief::read(file)?,
-        (None, None) => return Err(Failure::unusable("give a brief, or --file, or --resume")),
+        (None, None) => {
+            return Err(Failure::unusable(
+                "nothing to do: give a brief, as in velo run \"A shop for tea\", or --file FILE, or --resume",
+            ));
+        }
     };
     let brief = NewBrief {
         name: args.name.clone(),
@@ -69,7 +75,7 @@ pub(super) async fn begin(house: &House, data: &Path, wanted: Wanted) -> Result<
                 project::newest_unfinished(pool, LOCAL_TENANT, Some(&brief.brief)).await;
             match unfinished.map_err(|error| looked_up(&error))? {
                 Some(project) if !afresh => project,
-                _ => return start(house, &brief, &pending).await,
+                _ => return start(house, &brief, &pending.begin(afresh)?).await,
             }
         }
         Wanted::Resume(Resume::Newest) => newest(house).await?,
@@ -87,13 +93,14 @@ pub(super) async fn begin(house: &House, data: &Path, wanted: Wanted) -> Result<
     go_on(house, found).await
 }
 
-async fn start(house: &House, brief: &NewBrief, pending: &Pending) -> Result<Begun, Failure> {
-    let project = create(house, brief, &pending.begin()?).await?;
+async fn start(house: &House, brief: &NewBrief, key: &str) -> Result<Begun, Failure> {
+    let project = create(house, brief, key).await?;
     Ok(Begun {
         run: run_of(&project)?,
         project,
         is_continued: false,
         steps: 0,
+        is_elsewhere: false,
     })
 }
 
@@ -129,6 +136,7 @@ async fn go_on(house: &House, project: Project) -> Result<Begun, Failure> {
         project,
         is_continued: true,
         steps: found.steps,
+        is_elsewhere: found.is_leased,
     })
 }
 

@@ -30,13 +30,27 @@ pub(super) async fn write(
         let path = folder.join(&artifact.file_name);
         write_whole(&path, &content).map_err(|error| {
             Failure::environment(format!(
-                "could not write {}: {error}; the documents are stored: velo run --resume {} --out FOLDER writes them elsewhere",
+                "could not write {}: {error}; the documents are kept: velo run --resume {} --out FOLDER writes them elsewhere",
                 path.display(),
                 project.id
             ))
         })?;
     }
     Ok(folder)
+}
+
+/// Whether documents can be written into `out`: asked before anything is paid for.
+pub(super) fn probe(out: &Path) -> Result<(), Failure> {
+    let probe = out.join(format!(".velo-{}", std::process::id()));
+    std::fs::create_dir_all(out)
+        .and_then(|()| std::fs::File::create(&probe))
+        .and_then(|_| std::fs::remove_file(&probe))
+        .map_err(|error| {
+            Failure::environment(format!(
+                "could not write into {}: {error}; choose another folder with --out",
+                out.display()
+            ))
+        })
 }
 
 /// Beside, then renamed: a reader never sees half a document.

@@ -2,32 +2,25 @@
 //! that changes. Without a terminal the changing line is left out.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use velo_agents::domain::usage::UsageTotal;
 use velo_agents::model::Tier;
 
 use super::begin::Begun;
+use super::line::Now;
 use crate::house::House;
 use crate::paint::{self, Tone};
 
-/// The end of what is being written, in characters.
-const TAIL: usize = 48;
+/// What the changing line has beside its text: the sign of life and the time.
+const AROUND: usize = 10;
 
 pub(super) struct Progress {
     bar: ProgressBar,
-    began: Instant,
     now: Mutex<Now>,
-}
-
-/// The step under way.
-#[derive(Debug, Default)]
-struct Now {
-    what: String,
-    written: String,
-    characters: usize,
-    used: UsageTotal,
 }
 
 impl Progress {
@@ -39,7 +32,6 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(100));
         Self {
             bar,
-            began: Instant::now(),
             now: Mutex::default(),
         }
     }
@@ -64,6 +56,11 @@ impl Progress {
         } else {
             self.say(&format!("run {}", begun.run));
         }
+        if begun.is_elsewhere {
+            self.say(
+                "another process has it: this one watches, and takes over if that one is gone",
+            );
+        }
         if house.model.is_offline() {
             let label = paint::err("offline model", Tone::Attention);
             self.say(&format!(
@@ -75,32 +72,23 @@ impl Progress {
     }
 
     /// Somebody began something.
-    pub(super) fn started(&self, who: &str, what: &str) {
-        self.with(|now| {
-            now.what = format!("{who} · {what}");
-            now.written.clear();
-            now.characters = 0;
-        });
+    pub(super) fn started(&self, who: &str, what: &str, at: DateTime<Utc>) {
+        self.with(|now| now.begin(format!("{who} · {what}"), at));
+    }
+
+    /// A model was asked.
+    pub(super) fn asked(&self, model: &str) {
+        self.with(|now| model.clone_into(&mut now.model));
     }
 
     /// A piece of text arrived.
     pub(super) fn wrote(&self, text: &str) {
-        self.with(|now| {
-            now.characters += text.chars().count();
-            now.written.extend(text.chars().filter(|c| !c.is_control()));
-            let surplus = now.written.chars().count().saturating_sub(TAIL);
-            if surplus > 0 {
-                now.written = now.written.chars().skip(surplus).collect();
-            }
-        });
+        self.with(|now| now.write(text));
     }
 
     /// What was written is void.
     pub(super) fn restarted(&self) {
-        self.with(|now| {
-            now.written.clear();
-            now.characters = 0;
-        });
+        self.with(Now::restart);
     }
 
     /// Tokens and money so far.
@@ -109,26 +97,22 @@ impl Progress {
     }
 
     /// A step came to its end.
-    pub(super) fn finished(&self, who: &str, what: &str) {
-        let used = self.with(|now| {
-            now.what.clear();
-            now.written.clear();
-            now.characters = 0;
-            now.used
+    pub(super) fn finished(&self, who: &str, what: &str, at: DateTime<Utc>) {
+        let what = format!("{who} · {what}");
+        let (used, took) = self.with(|now| {
+            let took = now.took(&what, at);
+            now.end(&what);
+            (now.used, took)
         });
-        let told = format!(
-            "{} {who} · {what}   {}",
-            paint::err("✓", Tone::Good),
-            paint::err(
-                &format!(
-                    "{}, {:.1} s",
-                    spent(used),
-                    self.began.elapsed().as_secs_f64()
-                ),
-                Tone::Quiet
-            )
-        );
-        self.say(&told);
+        let mut cost = format!("{} so far", spent(used));
+        if let Some(took) = took {
+            cost = format!("{:.1} s, {cost}", took.as_secs_f64());
+        }
+        let tick = paint::err("✓", Tone::Good);
+        self.say(&format!(
+            "{tick} {what}   {}",
+            paint::err(&cost, Tone::Quiet)
+        ));
     }
 
     /// Something went wrong and may be tried again.
@@ -147,14 +131,11 @@ impl Progress {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let result = act(&mut now);
-        let mut line = now.what.clone();
-        if now.characters > 0 {
-            line = format!("{line} · {} characters · …{}", now.characters, now.written);
+        if !self.bar.is_hidden() {
+            let (_, width) = Term::stderr().size();
+            let room = usize::from(width).saturating_sub(AROUND);
+            self.bar.set_message(now.line(room));
         }
-        if now.used.calls > 0 {
-            line = format!("{line} · {}", spent(now.used));
-        }
-        self.bar.set_message(line);
         result
     }
 }

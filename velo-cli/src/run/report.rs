@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use comfy_table::{Cell, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use console::Term;
 use serde::Serialize;
 use velo_agents::domain::artifact::{self, Artifact};
 use velo_agents::domain::task::{self, Task};
@@ -20,6 +21,12 @@ use crate::paint::{self, Tone};
 
 /// Wider than this no table is drawn without a terminal.
 const PLAIN_WIDTH: u16 = 120;
+/// Narrower than this, a table has only the columns that matter most.
+const NARROW: u16 = 90;
+/// Columns of an id such as `T-001` and the space after it.
+const ID: u16 = 6;
+/// Columns around the content of a cell, without the space after the last id.
+const PADDING: u16 = 1;
 
 /// A run, when this process stopped watching it.
 pub(super) struct Report {
@@ -145,7 +152,11 @@ impl Report {
             eprintln!("interrupted; what is done is kept. Go on with: {resume}");
             return;
         }
-        let label = paint::err("the run needs attention:", Tone::Attention);
+        if self.status == RunStatus::Cancelled {
+            eprintln!("the run was cancelled; velo run --new with its brief begins another");
+            return;
+        }
+        let label = paint::err("the run is paused:", Tone::Attention);
         let error = self.error.as_deref().unwrap_or("nobody said why");
         eprintln!("{label} {error}");
         eprintln!("what is done is kept. Mend the cause, then: {resume}");
@@ -171,33 +182,8 @@ impl Report {
     }
 
     fn print_for_people(&self, folder: Option<&Path>) {
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(
-                ["task", "title", "agent", "priority", "after", "serves"]
-                    .map(|title| Cell::new(paint::out(title, Tone::Quiet))),
-            );
-        if !paint::out_has_colour() {
-            table.set_width(PLAIN_WIDTH);
-        }
-        for task in &self.tasks {
-            table.add_row([
-                Cell::new(&task.key),
-                Cell::new(&task.title),
-                Cell::new(task.assigned_agent.as_deref().unwrap_or("–")),
-                Cell::new(
-                    serde_json::json!(task.priority)
-                        .as_str()
-                        .unwrap_or_default(),
-                ),
-                Cell::new(task.depends_on.join(" ")),
-                Cell::new(task.requirement_ids.join(" ")),
-            ]);
-        }
         println!();
-        for line in table.lines() {
+        for line in self.table().lines() {
             println!("{}", line.trim_end());
         }
         println!();
@@ -218,6 +204,69 @@ impl Report {
                 println!("  {}", folder.join(&artifact.file_name).display());
             }
         }
+    }
+}
+
+impl Report {
+    /// The tasks, as wide as the terminal. A narrow one shows less of each.
+    fn table(&self) -> Table {
+        let width = if paint::out_is_terminal() {
+            Term::stdout().size().1
+        } else {
+            PLAIN_WIDTH
+        };
+        let is_narrow = width < NARROW;
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
+        let mut titles = vec!["task", "title", "agent", "after"];
+        if !is_narrow {
+            titles.extend(["priority", "serves"]);
+        }
+        let titles = titles.into_iter().map(|title| {
+            let cell = Cell::new(title);
+            // Not painted by hand: escape codes would count as columns.
+            if paint::out_has_colour() {
+                cell.add_attribute(Attribute::Dim)
+            } else {
+                cell
+            }
+        });
+        table.set_header(titles);
+        for task in &self.tasks {
+            let mut row = vec![
+                task.key.clone(),
+                task.title.clone(),
+                task.assigned_agent
+                    .clone()
+                    .unwrap_or_else(|| "–".to_owned()),
+                task.depends_on.join(" "),
+            ];
+            if !is_narrow {
+                let priority = serde_json::json!(task.priority);
+                row.push(priority.as_str().unwrap_or_default().to_owned());
+                row.push(task.requirement_ids.join(" "));
+            }
+            table.add_row(row);
+        }
+        // What is left is the title's.
+        let ids = |of: u16| Width::Fixed(of * ID + PADDING);
+        let of_after = if is_narrow { 2 } else { 3 };
+        let widths = [
+            (0, ColumnConstraint::ContentWidth),
+            (2, ColumnConstraint::ContentWidth),
+            (3, ColumnConstraint::UpperBoundary(ids(of_after))),
+            (4, ColumnConstraint::ContentWidth),
+            (5, ColumnConstraint::UpperBoundary(ids(2))),
+        ];
+        for (column, width) in widths {
+            if let Some(column) = table.column_mut(column) {
+                column.set_constraint(width);
+            }
+        }
+        table
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior};
 use velo_agents::domain::{LOCAL_TENANT, ProjectEvent, usage};
 use velo_agents::planning::Writing;
 use velo_engine::events::{self, Event};
@@ -17,6 +18,8 @@ use crate::house::House;
 
 /// Between two looks at the stored events.
 const LOOK: Duration = Duration::from_millis(150);
+/// How long the database may be away.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Events of one look.
 const PAGE: i64 = 200;
 
@@ -33,7 +36,8 @@ pub(super) async fn watch(
         0
     };
     let mut look = tokio::time::interval(LOOK);
-    let mut is_deaf = false;
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut is_deaf, mut away_since) = (false, None::<Instant>);
     loop {
         tokio::select! {
             seen = observed.recv(), if !is_deaf => match seen {
@@ -42,16 +46,36 @@ pub(super) async fn watch(
                 Err(RecvError::Lagged(_)) => (),
                 Err(RecvError::Closed) => is_deaf = true,
             },
-            _ = look.tick() => {
-                // The status first: events of a run that has ended are all there.
-                let run = house.agency.engine().run(begun.run).await.map_err(|error| looked(&error))?;
-                shown = show_stored(house, begun, progress, shown).await?;
-                if run.status != RunStatus::Active {
-                    return Ok(());
+            _ = look.tick() => match look_again(house, begun, progress, &mut shown).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => away_since = None,
+                Err(failure) if failure.may_pass() => {
+                    let since = *away_since.get_or_insert_with(|| {
+                        progress.failed("the database is away; waiting for it");
+                        Instant::now()
+                    });
+                    if since.elapsed() > PATIENCE {
+                        return Err(failure);
+                    }
                 }
-            }
+                Err(failure) => return Err(failure),
+            },
         }
     }
+}
+
+/// Shows what was stored since the last look; says whether the run has ended or is paused.
+async fn look_again(
+    house: &House,
+    begun: &Begun,
+    progress: &Progress,
+    shown: &mut i64,
+) -> Result<bool, Failure> {
+    // The status first: events of a run that has ended are all there.
+    let run = house.agency.engine().run(begun.run).await;
+    let run = run.map_err(|error| looked(&error))?;
+    show_stored(house, begun, progress, shown).await?;
+    Ok(run.status != RunStatus::Active)
 }
 
 /// The place of the newest event: what came before was shown by an earlier process.
@@ -77,18 +101,18 @@ async fn show_stored(
     house: &House,
     begun: &Begun,
     progress: &Progress,
-    mut shown: i64,
-) -> Result<i64, Failure> {
+    shown: &mut i64,
+) -> Result<(), Failure> {
     loop {
-        let events = page(house, begun, shown).await?;
-        let Some(last) = events.last() else {
-            return Ok(shown);
-        };
-        shown = last.seq;
+        let events = page(house, begun, *shown).await?;
+        if events.is_empty() {
+            return Ok(());
+        }
         let used = usage::total(house.agency.pool(), LOCAL_TENANT, begun.project.id).await;
         progress.used(used.map_err(|error| looked_up(&error))?);
         for event in &events {
             show_event(progress, event);
+            *shown = event.seq;
         }
     }
 }
@@ -96,8 +120,12 @@ async fn show_stored(
 fn show_event(progress: &Progress, event: &Event) {
     let text = |field: &str| event.body[field].as_str().unwrap_or_default();
     match (event.kind.as_str(), text("status")) {
-        ("agent_activity", "started") => progress.started(text("agent_name"), text("action")),
-        ("agent_activity", "completed") => progress.finished(text("agent_name"), text("action")),
+        ("agent_activity", "started") => {
+            progress.started(text("agent_name"), text("action"), event.at);
+        }
+        ("agent_activity", "completed") => {
+            progress.finished(text("agent_name"), text("action"), event.at);
+        }
         ("project_status", "ready") => progress.say(text("message")),
         _ => (),
     }
@@ -110,12 +138,13 @@ fn show_observed(progress: &Progress, seen: &Observed) {
             Ok(Writing::Restarted) => progress.restarted(),
             Ok(Writing::Waiting { ms }) => {
                 progress.failed(&format!(
-                    "{}: the provider asks to wait {:.1} s",
+                    "{}: no answer from the model; asking again in {:.1} s",
                     seen.node,
                     seconds(ms)
                 ));
             }
-            Ok(Writing::Asked { .. }) | Err(_) => (),
+            Ok(Writing::Asked { model, .. }) => progress.asked(&model),
+            Err(_) => (),
         },
         Happening::Failed {
             error,

@@ -13,6 +13,8 @@ pub const API_KEY_BASE_URL: &str = "https://generativelanguage.googleapis.com";
 /// The Vertex AI location when none is configured; the newest models are served only there and
 /// in the multi-regions `us` and `eu`.
 pub const DEFAULT_LOCATION: &str = "global";
+/// Most HTTP requests for one call that `VELO_MODEL_ATTEMPTS` may allow.
+pub const MAX_ATTEMPTS: u32 = 20;
 
 /// Configuration of a [`Gemini`](super::Gemini) client: plain data, to be adjusted freely.
 ///
@@ -171,6 +173,7 @@ impl GeminiConfig {
     /// | `GOOGLE_CLOUD_PROJECT`, `GOOGLE_CLOUD_LOCATION` | Vertex AI project and location |
     /// | `GOOGLE_VERTEX_BASE_URL` | base URL in place of the location's host |
     /// | `VELO_MODEL_PRO`, `VELO_MODEL_FLASH` | model id of each tier |
+    /// | `VELO_MODEL_ATTEMPTS` | [`RetryPolicy::max_attempts`], 1 to [`MAX_ATTEMPTS`] |
     ///
     /// Variables that are empty count as unset.
     ///
@@ -214,6 +217,9 @@ impl GeminiConfig {
         if let Some(model) = var("VELO_MODEL_FLASH") {
             config.models.flash = model;
         }
+        if let Some(attempts) = var("VELO_MODEL_ATTEMPTS") {
+            config.retry.max_attempts = attempts_from(&attempts)?;
+        }
         Ok(Some(config))
     }
 }
@@ -236,6 +242,17 @@ fn vertex_from(var: &impl Fn(&str) -> Option<String>) -> Result<GeminiConfig, Co
     });
     config.base_url = var("GOOGLE_VERTEX_BASE_URL");
     Ok(config)
+}
+
+fn attempts_from(value: &str) -> Result<u32, ConfigError> {
+    value
+        .parse()
+        .ok()
+        .filter(|attempts| (1..=MAX_ATTEMPTS).contains(attempts))
+        .ok_or_else(|| {
+            let reason = format!("must be a number from 1 to {MAX_ATTEMPTS}");
+            ConfigError::invalid("VELO_MODEL_ATTEMPTS", reason)
+        })
 }
 
 fn is_true(value: Option<String>) -> Result<bool, ConfigError> {
@@ -313,6 +330,18 @@ mod tests {
             panic!("not Vertex: {found:?}");
         };
         assert_eq!((project.as_str(), location.as_str()), ("acme", "global"));
+    }
+
+    #[test]
+    fn the_number_of_attempts_is_read_within_its_limits() {
+        let attempts = |value| config(&[("GEMINI_API_KEY", "k"), ("VELO_MODEL_ATTEMPTS", value)]);
+        let set = |value| attempts(value).unwrap().unwrap().retry.max_attempts;
+        assert_eq!((set("1"), set("20")), (1, MAX_ATTEMPTS));
+        assert_eq!(set(""), RetryPolicy::default().max_attempts);
+        for bad in ["0", "21", "many"] {
+            let error = attempts(bad).unwrap_err();
+            assert!(error.to_string().contains("1 to 20"), "{error}");
+        }
     }
 
     #[test]

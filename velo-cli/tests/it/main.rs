@@ -1,0 +1,14 @@
+//! The binary as its user meets it: good and bad input, a model that fails in every way, interruptions,
+//! several processes at once, and a machine without a database.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod house;
+
+mod database;
+mod input;
+mod model;
+mod outage;
+mod private;
+mod resuming;
+mod serving;
+mod together;
