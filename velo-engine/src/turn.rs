@@ -7,7 +7,6 @@ mod attempt;
 mod commit;
 mod place;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
@@ -200,13 +200,24 @@ impl<S: State> Turn<'_, S> {
 
     /// Runs what is left of the step, and commits it when all of it is there.
     async fn step(&self, place: &mut Place<S>) -> Flow {
-        let mut waiting: VecDeque<usize> = place.due(Instant::now()).collect();
+        if let Err(error) = place.checkpoint.may_step(self.graph.shape()) {
+            let node = place
+                .checkpoint
+                .tasks
+                .first()
+                .map(|task| task.node.as_str());
+            let error = NodeError::of(NodeErrorKind::Refused, &error);
+            return Flow::End(self.pause(&described(&error, node)).await);
+        }
+        let due = place.due(Instant::now());
+        let mut waiting = Admission::new(self.graph.shape(), &place.checkpoint.tasks, due);
         let mut running = JoinSet::new();
         loop {
             while running.len() < PARALLEL_MAX
-                && let Some(index) = waiting.pop_front()
+                && let Some(index) = waiting.admit()
             {
                 if let Err(error) = self.begin(place, index, &mut running) {
+                    waiting.leave(index);
                     let node = place.checkpoint.tasks[index].node.clone();
                     self.fail(place, index, &node, error).await;
                 }
@@ -231,6 +242,7 @@ impl<S: State> Turn<'_, S> {
             else {
                 break;
             };
+            waiting.leave(index);
             let outcome = match result {
                 Ok(outcome) => outcome,
                 Err(error) => {
@@ -246,7 +258,7 @@ impl<S: State> Turn<'_, S> {
             match committed {
                 Committed::Outcome => scene.observe(Happening::Finished),
                 Committed::Step(flow) => return flow,
-                Committed::Again => waiting.push_back(index),
+                Committed::Again => waiting.wait(index),
                 Committed::Unknown => return Flow::Reload,
                 Committed::Failed(error) => self.fail(place, index, &scene.node, error).await,
             }

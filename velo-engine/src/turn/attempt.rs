@@ -58,6 +58,7 @@ impl<S: State> Turn<'_, S> {
             node: task.node.clone(),
             attempt,
             is_resumed,
+            steps_left: place.checkpoint.steps_left(self.graph.shape()),
             cancelled: self.cancelled.clone(),
             lost: self.lost.clone(),
             resources: Arc::clone(&self.setting.resources),
