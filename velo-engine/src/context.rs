@@ -78,6 +78,13 @@ impl<S: State, I> Context<S, I> {
         self.scene.is_resumed
     }
 
+    /// Steps that the run may still take, this one included: 1 in the last one that it is allowed,
+    /// where a loop should come to its end.
+    #[must_use]
+    pub fn steps_left(&self) -> u64 {
+        self.scene.steps_left
+    }
+
     /// The fence of the lease under which this attempt runs. It grows each time the run changes
     /// hands: a third party that keeps the greatest one it has seen can refuse late comers.
     #[must_use]

@@ -2,14 +2,20 @@
 //!
 //! It never touches a database and never runs user code, so every rule of the graph is tested here.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod arrivals;
+mod plan;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::next::{Next, Route, Target};
+use crate::next::Next;
 use crate::shape::Shape;
 use crate::state::{ConcurrentUpdate, State};
+
+pub use arrivals::Arrivals;
+use plan::{Plan, Planned};
 
 /// Where a run stands between two steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +27,12 @@ pub struct Checkpoint<S> {
     /// The tasks of the next step, in the order in which their writes will be applied; empty when
     /// the run has finished.
     pub tasks: Vec<Task>,
-    /// For each join, by its position in the graph, the sources that have finished.
-    pub joins: BTreeMap<usize, BTreeSet<String>>,
+    /// Tasks of deferred nodes: they become the next step's when nothing else is left to run.
+    pub deferred: Vec<Task>,
+    /// For each join that has begun to wait, by its position in the graph, how far it is.
+    pub joins: BTreeMap<usize, Arrivals>,
+    /// Steps that this run may take, when it was started with a limit of its own.
+    pub step_limit: Option<u64>,
 }
 
 /// One execution of one node in one step.
@@ -71,25 +81,48 @@ pub enum AdvanceError {
     /// The checkpoint names a node that the graph does not have.
     #[error("the graph has no node `{0}`: was it renamed while the run was under way?")]
     UnknownNode(String),
-    /// The run has taken all the steps that the graph allows.
+    /// The run would end although some sources of a join have come, so that something was expected
+    /// to follow.
     #[error(
-        "the run has taken all {0} steps that the graph allows: raise .step_limit(…) or mend the loop"
+        "the run would end while the join before `{target}` waits for {}, after {}: were they \
+         skipped on purpose, say .may_stay_shut({target})",
+        .missing.join(", "), .come.join(", ")
     )]
+    ShutJoin {
+        /// The node behind the join.
+        target: String,
+        /// The sources that have finished.
+        come: Vec<String>,
+        /// The sources that have not.
+        missing: Vec<String>,
+    },
+    /// The run has taken all the steps that it may.
+    #[error("the run has taken all {0} steps that it may: raise .step_limit(…) or mend the loop")]
     StepLimit(u64),
 }
 
 /// The checkpoint of a run that has just started.
+///
+/// The state is taken as it is given: no reducer is applied to it, for its type says already that it is
+/// whole. What is to go through the reducers is written as an update and becomes a state by
+/// [`Update::into_state`](crate::Update::into_state).
 pub fn begin<S: State>(shape: &Shape<S>, state: S) -> Checkpoint<S> {
-    let start = Task {
-        node: shape.start().to_owned(),
-        send: None,
-        input: None,
-    };
+    let mut plan = Plan::new(shape, &[], &BTreeMap::new());
+    for start in shape.starts() {
+        plan.lead_to(start, None);
+    }
+    let Planned {
+        tasks,
+        deferred,
+        joins,
+    } = plan.settle_first();
     Checkpoint {
         step: 0,
         state,
-        tasks: vec![start],
-        joins: BTreeMap::new(),
+        tasks,
+        deferred,
+        joins,
+        step_limit: None,
     }
 }
 
@@ -109,6 +142,24 @@ pub fn advance<S: State>(
 }
 
 impl<S: State> Checkpoint<S> {
+    /// Steps that the run may still take, the one before it included: 1 before the last.
+    #[must_use]
+    pub fn steps_left(&self, shape: &Shape<S>) -> u64 {
+        self.limit(shape).saturating_sub(self.step)
+    }
+
+    /// Whether the tasks may run at all: a step over the limit must not begin, for it would cost
+    /// something and be refused.
+    ///
+    /// # Errors
+    /// [`AdvanceError::StepLimit`].
+    pub fn may_step(&self, shape: &Shape<S>) -> Result<(), AdvanceError> {
+        if self.steps_left(shape) == 0 && !self.tasks.is_empty() {
+            return Err(AdvanceError::StepLimit(self.limit(shape)));
+        }
+        Ok(())
+    }
+
     /// Takes one step in place, as [`advance`], without copying the state.
     ///
     /// # Errors
@@ -124,108 +175,24 @@ impl<S: State> Checkpoint<S> {
                 outcomes: outcomes.len(),
             });
         }
-        if self.step >= shape.step_limit() && !self.tasks.is_empty() {
-            return Err(AdvanceError::StepLimit(shape.step_limit()));
-        }
-        let mut plan = Plan {
-            joins: self.joins.clone(),
-            ..Plan::default()
-        };
+        self.may_step(shape)?;
+        let mut plan = Plan::new(shape, &self.deferred, &self.joins);
         let mut updates = Vec::new();
         for (task, outcome) in self.tasks.iter().zip(outcomes) {
             let written = outcome.updates.into_iter();
             updates.extend(written.map(|update| (task.node.as_str(), update)));
-            plan.follow(shape, &task.node, outcome.route)?;
+            plan.follow(&task.node, outcome.route)?;
         }
+        let planned = plan.settle()?;
         self.state.apply(updates)?;
-        self.joins = std::mem::take(&mut plan.joins);
-        self.tasks = plan.into_tasks();
+        self.tasks = planned.tasks;
+        self.deferred = planned.deferred;
+        self.joins = planned.joins;
         self.step += 1;
         Ok(())
     }
-}
 
-/// The next step while it is being planned.
-#[derive(Debug, Default)]
-struct Plan {
-    nodes: BTreeSet<String>,
-    sends: Vec<(String, Value)>,
-    joins: BTreeMap<usize, BTreeSet<String>>,
-}
-
-impl Plan {
-    fn follow<S: State>(
-        &mut self,
-        shape: &Shape<S>,
-        from: &str,
-        route: Route,
-    ) -> Result<(), AdvanceError> {
-        let routes = shape
-            .routes(from)
-            .ok_or_else(|| AdvanceError::UnknownNode(from.to_owned()))?;
-        let targets = match route {
-            Route::Edges => {
-                self.nodes
-                    .extend(routes.edges.iter().map(|node| (*node).to_owned()));
-                self.arrive(shape, from);
-                return Ok(());
-            }
-            Route::To(targets) => targets,
-        };
-        for target in targets {
-            let to = match &target {
-                Target::Goto(to) | Target::Send(to, _) => *to,
-            };
-            if !routes.may_go_to.contains(to) {
-                return Err(AdvanceError::UndeclaredRoute {
-                    from: from.to_owned(),
-                    to: to.to_owned(),
-                });
-            }
-            match target {
-                Target::Goto(_) => drop(self.nodes.insert(to.to_owned())),
-                Target::Send(_, Ok(input)) => self.sends.push((to.to_owned(), input)),
-                Target::Send(_, Err(reason)) => {
-                    return Err(AdvanceError::BadPayload {
-                        from: from.to_owned(),
-                        to: to.to_owned(),
-                        reason,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes that `from` has finished; opens, and arms again, each join that waited only for it.
-    fn arrive<S: State>(&mut self, shape: &Shape<S>, from: &str) {
-        for (index, join) in shape
-            .joins()
-            .iter()
-            .enumerate()
-            .filter(|(_, join)| join.sources.contains(from))
-        {
-            let arrived = self.joins.entry(index).or_default();
-            arrived.insert(from.to_owned());
-            if arrived.len() == join.sources.len() {
-                self.joins.remove(&index);
-                self.nodes.insert(join.target.to_owned());
-            }
-        }
-    }
-
-    /// Nodes by name, then sends in the order in which they were made.
-    fn into_tasks(self) -> Vec<Task> {
-        let nodes = self.nodes.into_iter().map(|node| Task {
-            node,
-            send: None,
-            input: None,
-        });
-        let sends = (0u32..).zip(self.sends).map(|(send, (node, input))| Task {
-            node,
-            send: Some(send),
-            input: Some(input),
-        });
-        nodes.chain(sends).collect()
+    fn limit(&self, shape: &Shape<S>) -> u64 {
+        self.step_limit.unwrap_or_else(|| shape.step_limit())
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::executor::Checkpoint;
 use crate::node::{Node, NodeKey};
 use crate::retry::RetryPolicy;
-use crate::shape::{Shape, ShapeBuilder, ShapeError};
+use crate::shape::{Shape, ShapeBuilder, ShapeError, Sources};
 use crate::state::State;
 
 /// Names the fingerprints of graphs among all name-based UUIDs.
@@ -77,7 +77,8 @@ impl<S: State> Graph<S> {
         &self.inner.code
     }
 
-    /// Differs between two graphs of different shape.
+    /// Differs between two graphs of different shape. Limits are no part of it: they may be raised
+    /// under a run.
     #[must_use]
     pub fn fingerprint(&self) -> Uuid {
         self.inner.fingerprint
@@ -139,25 +140,87 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
-    /// Starts at `node`.
+    /// Starts at `node`; called again, the first step has these nodes side by side.
     #[must_use]
     pub fn start(mut self, node: NodeKey<S>) -> Self {
         self.shape = self.shape.start(node);
         self
     }
 
-    /// Goes to `to` whenever `from` has finished without an explicit route. When several tasks of one
-    /// step lead to `to`, it begins once, after all of them.
+    /// Goes to `to` whenever `from` has finished without an explicit route: once in a step, however
+    /// many tasks of `from` the step has.
     #[must_use]
     pub fn edge<I>(mut self, from: NodeKey<S, I>, to: NodeKey<S>) -> Self {
         self.shape = self.shape.edge(from, to);
         self
     }
 
-    /// Goes to `to` once every one of `from` has finished, then waits for all of them again.
+    /// Goes to `to` once every one of `from` has finished, then waits for all of them again; see
+    /// [`ShapeBuilder::join`].
     #[must_use]
-    pub fn join<const N: usize>(mut self, from: [NodeKey<S>; N], to: NodeKey<S>) -> Self {
+    pub fn join(mut self, from: impl Sources<S>, to: NodeKey<S>) -> Self {
         self.shape = self.shape.join(from, to);
+        self
+    }
+
+    /// Goes to `to` once the first of `from` has finished, and lets the others of the same round
+    /// come in vain; see [`ShapeBuilder::join_some`].
+    #[must_use]
+    pub fn join_any(mut self, from: impl Sources<S>, to: NodeKey<S>) -> Self {
+        self.shape = self.shape.join_any(from, to);
+        self
+    }
+
+    /// Goes to `to` once `needs` of `from` have finished, and lets the others of the same round come
+    /// in vain; see [`ShapeBuilder::join_some`].
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use velo_engine::prelude::*;
+    ///
+    /// #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// struct Vote { #[state(append)] yes: Vec<String> }
+    ///
+    /// const ASK: NodeKey<Vote> = NodeKey::new("ask");
+    /// const ANN: NodeKey<Vote> = NodeKey::new("ann");
+    /// const BEN: NodeKey<Vote> = NodeKey::new("ben");
+    /// const CLEO: NodeKey<Vote> = NodeKey::new("cleo");
+    /// const DECIDE: NodeKey<Vote> = NodeKey::new("decide");
+    ///
+    /// async fn work(_: Context<Vote>) -> NodeResult<Vote> { Ok(Next::none()) }
+    ///
+    /// let graph = Graph::builder("vote", 1)
+    ///     .node(ASK, work).node(ANN, work).node(BEN, work).node(CLEO, work).node(DECIDE, work)
+    ///     .start(ASK).edge(ASK, ANN).edge(ASK, BEN).edge(ASK, CLEO)
+    ///     .join_some(2, [ANN, BEN, CLEO], DECIDE)
+    ///     .compile()?;
+    /// # Ok::<(), velo_engine::ShapeErrors>(())
+    /// ```
+    #[must_use]
+    pub fn join_some(mut self, needs: usize, from: impl Sources<S>, to: NodeKey<S>) -> Self {
+        self.shape = self.shape.join_some(needs, from, to);
+        self
+    }
+
+    /// Lets a run end while a join before `to` still waits for sources: they were skipped on purpose.
+    #[must_use]
+    pub fn may_stay_shut(mut self, to: NodeKey<S>) -> Self {
+        self.shape = self.shape.may_stay_shut(to);
+        self
+    }
+
+    /// Runs `node` only when nothing else is left to run, whatever leads to it; see
+    /// [`ShapeBuilder::deferred`].
+    #[must_use]
+    pub fn deferred<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.shape = self.shape.deferred(node);
+        self
+    }
+
+    /// Lets at most `tasks` tasks of `node` be at work at once in one run.
+    #[must_use]
+    pub fn at_most<I>(mut self, node: NodeKey<S, I>, tasks: usize) -> Self {
+        self.shape = self.shape.at_most(node, tasks);
         self
     }
 
@@ -188,7 +251,7 @@ impl<S: State> GraphBuilder<S> {
     /// Everything that is wrong with it, at once.
     pub fn compile(self) -> Result<Graph<S>, ShapeErrors> {
         let shape = self.shape.compile().map_err(ShapeErrors)?;
-        let fingerprint = Uuid::new_v5(&FINGERPRINTS, shape.mermaid().as_bytes());
+        let fingerprint = Uuid::new_v5(&FINGERPRINTS, shape.structure().as_bytes());
         Ok(Graph {
             inner: Arc::new(Inner {
                 code: format!("{}@{}", shape.name(), shape.version()),

@@ -65,6 +65,7 @@ pub mod reducer;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
 
+mod admission;
 mod context;
 mod engine;
 mod error;
@@ -96,7 +97,9 @@ pub use observed::{Happening, Observed};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_id::RunId;
-pub use shape::{DEFAULT_STEP_LIMIT, Shape, ShapeBuilder, ShapeError};
+pub use shape::{
+    DEFAULT_STEP_LIMIT, NAME_MAX, NODES_MAX, Shape, ShapeBuilder, ShapeError, Sources,
+};
 pub use start::Start;
 pub use state::{
     CodecError, ConcurrentUpdate, FieldWrites, Overwrite, State, StoredWrite, Update, Write, Writes,

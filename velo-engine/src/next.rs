@@ -109,6 +109,34 @@ impl<S: State> Next<S> {
         self
     }
 
+    /// Also does what `later` does, after what is there already: for a node that returns several
+    /// outcomes. Explicit routes add up; edges are followed only when neither has one.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use velo_engine::prelude::*;
+    ///
+    /// #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// struct Log { #[state(append)] lines: Vec<String> }
+    ///
+    /// let line = |text: &str| Next::from(Log::update().lines(vec![text.to_owned()]));
+    /// let both = line("a1").then(line("a2"));
+    /// let also: Next<Log> = [line("a1"), line("a2")].into_iter().collect();
+    /// # assert_eq!(format!("{both:?}"), format!("{also:?}"));
+    /// ```
+    #[must_use]
+    pub fn then(mut self, later: Self) -> Self {
+        self.updates.extend(later.updates);
+        self.route = match (self.route, later.route) {
+            (Route::To(mut targets), Route::To(more)) => {
+                targets.extend(more);
+                Route::To(targets)
+            }
+            (Route::Edges, route) | (route, Route::Edges) => route,
+        };
+        self
+    }
+
     fn and(mut self, target: Target) -> Self {
         match &mut self.route {
             Route::To(targets) => targets.push(target),
@@ -124,6 +152,13 @@ where
 {
     fn from(update: U) -> Self {
         Self::none().and_update(update)
+    }
+}
+
+/// All of them in order, as by [`Next::then`].
+impl<S: State> FromIterator<Next<S>> for Next<S> {
+    fn from_iter<T: IntoIterator<Item = Self>>(outcomes: T) -> Self {
+        outcomes.into_iter().fold(Self::none(), Self::then)
     }
 }
 

@@ -30,6 +30,7 @@ pub struct Start<'a, S: State> {
     id: Option<RunId>,
     thread: Option<String>,
     priority: i16,
+    step_limit: Option<u64>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -41,6 +42,7 @@ impl<'a, S: State> Start<'a, S> {
             id: None,
             thread: None,
             priority: 0,
+            step_limit: None,
         }
     }
 
@@ -64,6 +66,13 @@ impl<'a, S: State> Start<'a, S> {
     /// Lets runs of a lower number go first; zero otherwise.
     pub fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Lets this run take `steps` steps, whatever its graph says. A run that has taken them all is
+    /// paused before the next one.
+    pub fn step_limit(mut self, steps: u64) -> Self {
+        self.step_limit = Some(steps);
         self
     }
 
@@ -206,7 +215,8 @@ impl Encoded {
         let state = serde_json::to_vec(&start.state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
         let state_again: S = serde_json::from_slice(&state).map_err(unstorable)?;
-        let checkpoint = executor::begin(start.graph.shape(), state_again);
+        let mut checkpoint = executor::begin(start.graph.shape(), state_again);
+        checkpoint.step_limit = start.step_limit;
         let control = Control::encode(&checkpoint)
             .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
         Ok(Self {

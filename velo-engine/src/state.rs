@@ -59,8 +59,8 @@ pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync
     /// Applies what the nodes of one step wrote, in the given order.
     ///
     /// # Errors
-    /// [`ConcurrentUpdate`] when a field without a reducer was written twice, or a field was
-    /// overwritten twice. The state is unchanged then.
+    /// [`ConcurrentUpdate`] when a field without a reducer was written twice, one of equal values was
+    /// written differently, or a field was overwritten twice. The state is unchanged then.
     fn apply(&mut self, updates: Vec<(&str, Self::Update)>) -> Result<(), ConcurrentUpdate>;
 }
 
@@ -80,6 +80,37 @@ pub trait Update: Clone + Default + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CodecError`] when the bytes are not such a list, or name a field that the state lacks.
     fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
+
+    /// The state that a run begins with when this update is its input: each field's reducer is
+    /// applied to the field's default, in the order of the writes.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use velo_engine::prelude::*;
+    ///
+    /// #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// struct Docs { #[state(reduce = sorted)] names: Vec<String> }
+    ///
+    /// fn sorted(names: &mut Vec<String>, mut more: Vec<String>) {
+    ///     names.append(&mut more);
+    ///     names.sort();
+    /// }
+    ///
+    /// let input = Docs::update().names(vec!["b".to_owned(), "a".to_owned()]);
+    /// assert_eq!(input.into_state()?.names, ["a", "b"]);
+    /// # Ok::<(), velo_engine::ConcurrentUpdate>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConcurrentUpdate`] when a field without a reducer is written twice.
+    fn into_state(self) -> Result<Self::State, ConcurrentUpdate>
+    where
+        Self::State: Default,
+    {
+        let mut state = Self::State::default();
+        state.apply(vec![("input", self)])?;
+        Ok(state)
+    }
 }
 
 /// One write to a field.
@@ -115,7 +146,7 @@ impl From<&str> for Write<String> {
 
 /// Two writes of one step that cannot both hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("field `{field}` was written more than once in one step, by {}: give it a reducer or one writer", .nodes.join(", "))]
+#[error("field `{field}` was written more than once in one step, by {}: give it a reducer, one writer or one value", .nodes.join(", "))]
 pub struct ConcurrentUpdate {
     /// The field.
     pub field: &'static str,
@@ -269,13 +300,33 @@ impl<T> FieldWrites<T> {
     pub fn check(&self) -> Result<(), ConcurrentUpdate> {
         let overwrites = self.overwrites();
         if overwrites > 1 || (!self.merges && self.writes.len() > 1) {
-            let nodes = self.writes.iter().map(|(node, _)| node.clone()).collect();
-            return Err(ConcurrentUpdate {
-                field: self.field,
-                nodes,
-            });
+            return Err(self.conflict());
         }
         Ok(())
+    }
+
+    fn conflict(&self) -> ConcurrentUpdate {
+        ConcurrentUpdate {
+            field: self.field,
+            nodes: self.writes.iter().map(|(node, _)| node.clone()).collect(),
+        }
+    }
+
+    /// Whether all writes are of one value.
+    ///
+    /// # Errors
+    /// [`ConcurrentUpdate`] when they are not.
+    pub fn check_equal(&self) -> Result<(), ConcurrentUpdate>
+    where
+        T: PartialEq,
+    {
+        let mut values = self.writes.iter().map(|(_, write)| match write {
+            Write::Merge(value) | Write::Overwrite(value) => value,
+        });
+        match values.next() {
+            Some(first) if values.any(|value| value != first) => Err(self.conflict()),
+            _ => Ok(()),
+        }
     }
 
     /// Folds the writes into `slot`. Call after [`check`](Self::check).

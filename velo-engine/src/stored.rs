@@ -2,24 +2,29 @@
 //!
 //! Short names, since they are in every row.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::executor::{Checkpoint, Task};
+use crate::executor::{Arrivals, Checkpoint, Task};
 use crate::next::{Next, Route, Target};
 use crate::shape::Shape;
 use crate::state::{CodecError, State, Update};
 
-/// What comes next: the tasks of the next step, and how far each join is.
+/// What comes next: the tasks of the next step and the deferred ones, how far each join is, and the
+/// run's own limit.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Control {
     #[serde(rename = "t")]
     tasks: Vec<StoredTask>,
     #[serde(rename = "j", default, skip_serializing_if = "BTreeMap::is_empty")]
-    joins: BTreeMap<usize, BTreeSet<String>>,
+    joins: BTreeMap<usize, Arrivals>,
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    deferred: Vec<StoredTask>,
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    step_limit: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +47,8 @@ impl Control {
         let control = Self {
             tasks: checkpoint.tasks.iter().map(stored).collect(),
             joins: checkpoint.joins.clone(),
+            deferred: checkpoint.deferred.iter().map(stored).collect(),
+            step_limit: checkpoint.step_limit,
         };
         serde_json::to_vec(&control).map_err(encode_error("next"))
     }
@@ -61,7 +68,9 @@ impl Control {
             step,
             state,
             tasks: self.tasks.into_iter().map(task).collect(),
+            deferred: self.deferred.into_iter().map(task).collect(),
             joins: self.joins,
+            step_limit: self.step_limit,
         }
     }
 }

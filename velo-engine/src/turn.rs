@@ -8,7 +8,6 @@ mod commit;
 mod parked;
 mod place;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::graph::Graph;
@@ -266,20 +266,31 @@ impl<S: State> Turn<'_, S> {
 
     /// Runs what is left of the step, and commits it when all of it is there.
     async fn step(&self, place: &mut Place<S>) -> Flow {
+        if let Err(error) = place.checkpoint.may_step(self.graph.shape()) {
+            let node = place
+                .checkpoint
+                .tasks
+                .first()
+                .map(|task| task.node.as_str());
+            let error = NodeError::of(NodeErrorKind::Refused, &error);
+            return Flow::End(self.pause(&described(&error, node)).await);
+        }
         if place.is_complete() {
             return self.commit_stored(place).await;
         }
-        let mut waiting: VecDeque<usize> = place.due(Instant::now()).collect();
+        let due = place.due(Instant::now());
+        let mut waiting = Admission::new(self.graph.shape(), &place.checkpoint.tasks, due);
         let mut running = JoinSet::new();
         let mut scenes: Vec<Arc<Scene>> = Vec::new();
         let mut ask_at = None;
         loop {
             while running.len() < PARALLEL_MAX
-                && let Some(index) = waiting.pop_front()
+                && let Some(index) = waiting.admit()
             {
                 match self.begin(place, index, &mut running) {
                     Ok(scene) => scenes.push(scene),
                     Err(error) => {
+                        waiting.leave(index);
                         let node = place.checkpoint.tasks[index].node.clone();
                         self.fail(place, index, &node, error).await;
                     }
@@ -331,6 +342,7 @@ impl<S: State> Turn<'_, S> {
                     return Flow::End(self.pause(&of_panic(&*panic)).await);
                 }
             };
+            waiting.leave(index);
             scenes.retain(|other| !Arc::ptr_eq(other, &scene));
             let outcome = match result {
                 Some(Ok(outcome)) => outcome,
@@ -356,7 +368,7 @@ impl<S: State> Turn<'_, S> {
                 Committed::Again if place.forgives() => {
                     scene.undo();
                     place.memos.insert(task_number(index), scene.kept());
-                    waiting.push_back(index);
+                    waiting.wait(index);
                 }
                 Committed::Unknown if place.forgives() => return Flow::Reload,
                 Committed::Again => {

@@ -1,15 +1,33 @@
 //! The `State` derive of `velo-engine`, which re-exports it and documents its attributes.
 
+mod field;
+
 use proc_macro::TokenStream;
-use proc_macro2::{Span, TokenStream as Tokens};
-use quote::{format_ident, quote};
-use syn::{Data, DeriveInput, Error, Field, Fields, Ident, Path, parse_macro_input};
+use proc_macro2::TokenStream as Tokens;
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Fields, Ident, parse_macro_input};
+
+use field::StateField;
 
 /// Makes a struct with named fields usable as a graph's state.
 ///
 /// Each field has one writer a step, unless an attribute names how several writes are merged:
-/// `#[state(append)]`, `#[state(max)]`, `#[state(min)]`, `#[state(merge)]` for maps, and
-/// `#[state(reduce = path)]` for a function `fn(&mut T, T)`.
+///
+/// | attribute | several writes of one step |
+/// |---|---|
+/// | none | are an error |
+/// | `#[state(append)]`, `#[state(max)]`, `#[state(min)]` | are merged in order |
+/// | `#[state(merge)]`, for maps | are merged by key |
+/// | `#[state(reduce = path)]`, for a `fn(&mut T, T)` | are merged by that function |
+/// | `#[state(any)]`, for a type with `PartialEq` | must all be of one value, which is kept |
+///
+/// Beside each of them may stand:
+///
+/// - `ephemeral`: the field lives for one step. A step that does not write it sets it back to its
+///   `Default`, and a step that does starts its reducer from there.
+/// - `untracked`, with `#[serde(skip)]`: the field is never stored. It has its `Default` again once
+///   the run has changed hands, at any step: for what can be made anew, such as a cache.
 #[proc_macro_derive(State, attributes(state))]
 pub fn derive_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -55,12 +73,27 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
     let variants: Vec<_> = (0..fields.len())
         .map(|index| format_ident!("F{index}"))
         .collect();
+    // Not the fields' own names: one may be called like anything that stands around it.
+    let writes: Vec<_> = (0..fields.len())
+        .map(|index| format_ident!("__f{index}"))
+        .collect();
     let names: Vec<_> = ids
         .iter()
         .map(|id| id.to_string().trim_start_matches("r#").to_owned())
         .collect();
-    let reducers: Vec<_> = fields.iter().map(|field| &field.reducer).collect();
-    let merges: Vec<_> = fields.iter().map(|field| field.merges).collect();
+    let merges: Vec<_> = fields.iter().map(|field| field.reducer.is_some()).collect();
+    let encodes = fields.iter().zip(&variants).zip(&names);
+    let encodes: Vec<_> = encodes
+        .map(|((field, variant), name)| encode(field, &write, variant, name))
+        .collect();
+    let decodes = fields.iter().zip(&variants);
+    let decodes: Vec<_> = decodes
+        .map(|(field, variant)| decode(field, &write, variant))
+        .collect();
+    let checks = fields.iter().zip(&writes);
+    let checks: Vec<_> = checks.map(|(field, writes)| check(field, writes)).collect();
+    let folds = fields.iter().zip(&writes);
+    let folds: Vec<_> = folds.map(|(field, writes)| fold(field, writes)).collect();
     let setter_docs: Vec<_> = names
         .iter()
         .map(|name| format!("Writes the field `{name}`."))
@@ -107,7 +140,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
             fn encode(&self) -> ::std::result::Result<::std::vec::Vec<u8>, ::velo_engine::CodecError> {
                 let mut writes = ::velo_engine::Writes::default();
                 for write in &self.writes {
-                    match write { #(#write::#variants(value) => writes.push(#names, value)?),* }
+                    match write { #(#encodes),* }
                 }
                 ::std::result::Result::Ok(writes.into_bytes())
             }
@@ -116,7 +149,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
                 let mut update = Self::default();
                 for stored in ::velo_engine::StoredWrite::list(bytes)? {
                     match stored.field() {
-                        #(#names => update.writes.push(#write::#variants(stored.value()?)),)*
+                        #(#names => #decodes,)*
                         _ => return ::std::result::Result::Err(stored.unknown_field()),
                     }
                 }
@@ -132,66 +165,53 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
                 &mut self,
                 updates: ::std::vec::Vec<(&str, #update)>,
             ) -> ::std::result::Result<(), ::velo_engine::ConcurrentUpdate> {
-                #(let mut #ids = ::velo_engine::FieldWrites::new(#names, #merges);)*
+                #(let mut #writes = ::velo_engine::FieldWrites::<#types>::new(#names, #merges);)*
                 for (node, update) in updates {
                     for write in update.writes {
-                        match write { #(#write::#variants(value) => #ids.push(node, value)),* }
+                        match write { #(#write::#variants(value) => #writes.push(node, value)),* }
                     }
                 }
-                #(#ids.check()?;)*
-                #(#ids.fold(&mut self.#ids, #reducers);)*
+                #(#checks)*
+                #(#folds)*
                 ::std::result::Result::Ok(())
             }
         }
     })
 }
 
-struct StateField {
-    id: Ident,
-    ty: syn::Type,
-    reducer: Tokens,
-    merges: bool,
+fn encode(field: &StateField, write: &Ident, variant: &Ident, name: &str) -> Tokens {
+    if field.is_untracked {
+        quote!(#write::#variant(_) => ())
+    } else {
+        quote!(#write::#variant(value) => writes.push(#name, value)?)
+    }
 }
 
-impl StateField {
-    fn parse(field: &Field) -> Result<Self, Error> {
-        let id = field
-            .ident
-            .clone()
-            .ok_or_else(|| Error::new(Span::call_site(), "a state's fields have names"))?;
-        let mut reducer = None;
-        for attribute in field
-            .attrs
-            .iter()
-            .filter(|attribute| attribute.path().is_ident("state"))
-        {
-            attribute.parse_nested_meta(|meta| {
-                if reducer.is_some() {
-                    return Err(meta.error("a field has one reducer"));
-                }
-                let built_in = ["append", "max", "min", "merge"]
-                    .iter()
-                    .find(|name| meta.path.is_ident(name));
-                if let Some(name) = built_in {
-                    let name = format_ident!("{name}");
-                    reducer = Some(quote!(::velo_engine::reducer::#name));
-                    return Ok(());
-                }
-                if meta.path.is_ident("reduce") {
-                    let path: Path = meta.value()?.parse()?;
-                    reducer = Some(quote!(#path));
-                    return Ok(());
-                }
-                Err(meta.error("unknown reducer: use append, max, min, merge or reduce = path"))
-            })?;
-        }
-        let merges = reducer.is_some();
-        let reducer = reducer.unwrap_or_else(|| quote!(::velo_engine::reducer::last));
-        Ok(Self {
-            id,
-            ty: field.ty.clone(),
-            reducer,
-            merges,
-        })
+/// An untracked field may have been stored before it was untracked.
+fn decode(field: &StateField, write: &Ident, variant: &Ident) -> Tokens {
+    if field.is_untracked {
+        quote!(())
+    } else {
+        quote!(update.writes.push(#write::#variant(stored.value()?)))
     }
+}
+
+fn check(field: &StateField, writes: &Ident) -> Tokens {
+    if field.is_any {
+        quote_spanned!(field.ty.span()=> #writes.check_equal()?;)
+    } else {
+        quote!(#writes.check()?;)
+    }
+}
+
+fn fold(field: &StateField, writes: &Ident) -> Tokens {
+    let (id, ty) = (&field.id, &field.ty);
+    let forget = field.is_ephemeral.then(
+        || quote_spanned!(ty.span()=> self.#id = <#ty as ::std::default::Default>::default();),
+    );
+    let reducer = match &field.reducer {
+        Some(reducer) => reducer.clone(),
+        None => quote!(::velo_engine::reducer::last),
+    };
+    quote!(#forget #writes.fold(&mut self.#id, #reducer);)
 }

@@ -26,6 +26,8 @@ pub(crate) struct Scene {
     pub(crate) node: String,
     pub(crate) attempt: u32,
     pub(crate) is_resumed: bool,
+    /// Steps that the run may still take, this one included.
+    pub(crate) steps_left: u64,
     pub(crate) cancelled: CancellationToken,
     /// Cancelled when the lease is lost: the worker then drops the attempt.
     pub(crate) lost: CancellationToken,

@@ -72,6 +72,7 @@ impl<S: State> Turn<'_, S> {
             attempt,
             is_resumed,
             cancelled: self.reach.cancelled.clone(),
+            steps_left: place.checkpoint.steps_left(self.graph.shape()),
             lost: self.lost.clone(),
             resources: Arc::clone(&self.setting.resources),
             observer: self.setting.observer.clone(),

@@ -261,7 +261,7 @@ fn a_checkpoint_of_a_graph_whose_node_is_gone_says_so() {
 
 proptest! {
     #[test]
-    fn a_run_that_is_stored_and_restored_between_any_steps_ends_the_same(restore in proptest::collection::vec(any::<bool>(), 8), inputs in proptest::collection::vec(any::<u32>(), 0..6)) {
+    fn a_run_that_is_stored_and_restored_between_any_steps_ends_the_same(restore in proptest::collection::vec(any::<bool>(), 8), inputs in proptest::collection::vec(any::<u32>(), 1..6)) {
         let nodes = Shape::builder("mixed", 1).node(A).node(WORK).node(B).node(C).node(D);
         let shape = nodes.start(A).may_go(A, WORK).may_go(A, C).edge(WORK, B).join([B, C], D).compile().unwrap();
         let run = |restores: &[bool]| {

@@ -9,6 +9,7 @@ struct Empty {
 const A: NodeKey<Empty> = NodeKey::new("a");
 const B: NodeKey<Empty> = NodeKey::new("b");
 const C: NodeKey<Empty> = NodeKey::new("c");
+const NOTHING: [NodeKey<Empty>; 0] = [];
 const BAD: NodeKey<Empty> = NodeKey::new("no good");
 
 #[test]
@@ -19,7 +20,7 @@ fn compile_returns_every_error_at_once() {
         .node(B)
         .node(BAD)
         .edge(A, C)
-        .join([], B)
+        .join(NOTHING, B)
         .compile()
         .unwrap_err();
     let unknown = ShapeError::UnknownNode {

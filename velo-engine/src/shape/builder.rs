@@ -1,0 +1,217 @@
+//! Collecting the parts of a graph.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+
+use super::named::Named;
+use super::{
+    DEFAULT_STEP_LIMIT, Join, JoinRule, NodeShape, Shape, ShapeError, Sources, check, paths,
+};
+use crate::node::NodeKey;
+use crate::state::State;
+
+/// Collects the parts of a [`Shape`].
+///
+/// A node without any way on ends its branch of the run; there is no separate end to declare.
+#[derive(Debug)]
+pub struct ShapeBuilder<S> {
+    name: String,
+    version: u32,
+    parts: Parts,
+    state: PhantomData<fn() -> S>,
+}
+
+/// What was declared, before it is checked.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) step_limit: u64,
+    pub(super) starts: Vec<Named>,
+    pub(super) nodes: Vec<Named>,
+    pub(super) edges: Vec<(Named, Named)>,
+    pub(super) routes: Vec<(Named, Named)>,
+    pub(super) joins: Vec<NewJoin>,
+    pub(super) may_stay_shut: Vec<Named>,
+    pub(super) deferred: Vec<Named>,
+    pub(super) limits: Vec<(Named, usize)>,
+}
+
+#[derive(Debug)]
+pub(super) struct NewJoin {
+    pub(super) sources: Vec<Named>,
+    pub(super) target: Named,
+    pub(super) rule: JoinRule,
+}
+
+impl<S: State> ShapeBuilder<S> {
+    pub(super) fn new(name: String, version: u32) -> Self {
+        let parts = Parts {
+            step_limit: DEFAULT_STEP_LIMIT,
+            ..Parts::default()
+        };
+        Self {
+            name,
+            version,
+            parts,
+            state: PhantomData,
+        }
+    }
+
+    /// Adds a node.
+    #[must_use]
+    pub fn node<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.parts.nodes.push(node.into());
+        self
+    }
+
+    /// Declares that `from` may choose `to` by `goto` or `send`.
+    #[must_use]
+    pub fn may_go<I, J>(mut self, from: NodeKey<S, I>, to: NodeKey<S, J>) -> Self {
+        self.parts.routes.push((from.into(), to.into()));
+        self
+    }
+
+    /// Starts at `node`; called again, the first step has these nodes side by side.
+    #[must_use]
+    pub fn start(mut self, node: NodeKey<S>) -> Self {
+        self.parts.starts.push(node.into());
+        self
+    }
+
+    /// Goes to `to` whenever `from` has finished without an explicit route: once in a step, however
+    /// many tasks of `from` the step has.
+    #[must_use]
+    pub fn edge<I>(mut self, from: NodeKey<S, I>, to: NodeKey<S>) -> Self {
+        self.parts.edges.push((from.into(), to.into()));
+        self
+    }
+
+    /// Goes to `to` once every one of `from` has finished without an explicit route, then waits for
+    /// all of them again. A source that finishes twice meanwhile counts once.
+    ///
+    /// A run that would end while some have come and others have not is refused its last step, and
+    /// pauses: see [`may_stay_shut`](Self::may_stay_shut).
+    #[must_use]
+    pub fn join(self, from: impl Sources<S>, to: NodeKey<S>) -> Self {
+        self.join_by(JoinRule::All, from, to)
+    }
+
+    /// Goes to `to` once the first of `from` has finished without an explicit route, as
+    /// [`join_some`](Self::join_some) of one.
+    #[must_use]
+    pub fn join_any(self, from: impl Sources<S>, to: NodeKey<S>) -> Self {
+        self.join_by(JoinRule::Some(1), from, to)
+    }
+
+    /// Goes to `to` once `needs` of `from` have finished without an explicit route.
+    ///
+    /// In a loop it opens for the n-th time when `needs` sources have finished n times, so a source
+    /// that comes late belongs to its own round and opens nothing. A source counts as skipped once
+    /// nothing that is left to run leads to it but through `to`.
+    #[must_use]
+    pub fn join_some(self, needs: usize, from: impl Sources<S>, to: NodeKey<S>) -> Self {
+        self.join_by(JoinRule::Some(needs), from, to)
+    }
+
+    fn join_by(mut self, rule: JoinRule, from: impl Sources<S>, to: NodeKey<S>) -> Self {
+        self.parts.joins.push(NewJoin {
+            sources: from.into_list(),
+            target: to.into(),
+            rule,
+        });
+        self
+    }
+
+    /// Lets a run end while a join before `to` still waits for sources: they were skipped on purpose.
+    #[must_use]
+    pub fn may_stay_shut(mut self, to: NodeKey<S>) -> Self {
+        self.parts.may_stay_shut.push(to.into());
+        self
+    }
+
+    /// Runs `node` only when nothing else is left to run, whatever leads to it: edges, routes, sends
+    /// or joins. It then runs once for all that led to it, and once for each send.
+    #[must_use]
+    pub fn deferred<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.parts.deferred.push(node.into());
+        self
+    }
+
+    /// Lets at most `tasks` tasks of `node` be at work at once in one run.
+    #[must_use]
+    pub fn at_most<I>(mut self, node: NodeKey<S, I>, tasks: usize) -> Self {
+        self.parts.limits.push((node.into(), tasks));
+        self
+    }
+
+    /// Lets a run take `steps` steps instead of [`DEFAULT_STEP_LIMIT`].
+    #[must_use]
+    pub fn step_limit(mut self, steps: u64) -> Self {
+        self.parts.step_limit = steps;
+        self
+    }
+
+    /// Checks the whole graph.
+    ///
+    /// # Errors
+    /// Every [`ShapeError`] that the graph has, sorted. Not found is a join whose source only ever
+    /// takes explicit routes: what a node returns is its own affair.
+    pub fn compile(self) -> Result<Shape<S>, Vec<ShapeError>> {
+        let errors = check::errors(&self.parts);
+        if errors.is_empty() {
+            Ok(self.into_shape())
+        } else {
+            Err(errors.into_iter().collect())
+        }
+    }
+
+    fn into_shape(self) -> Shape<S> {
+        let parts = self.parts;
+        let joins = joins(&parts);
+        let mut nodes: BTreeMap<&'static str, NodeShape> = BTreeMap::new();
+        for node in &parts.nodes {
+            nodes.entry(node.name).or_default();
+        }
+        for (from, to) in parts.edges {
+            nodes.entry(from.name).or_default().edges.insert(to.name);
+        }
+        for (from, to) in parts.routes {
+            let from = nodes.entry(from.name).or_default();
+            from.may_go_to.insert(to.name);
+        }
+        for node in parts.deferred {
+            nodes.entry(node.name).or_default().is_deferred = true;
+        }
+        for (node, tasks) in parts.limits {
+            nodes.entry(node.name).or_default().at_most = Some(tasks);
+        }
+        Shape {
+            name: self.name,
+            version: self.version,
+            step_limit: parts.step_limit,
+            starts: parts.starts.iter().map(|node| node.name).collect(),
+            nodes,
+            joins,
+            state: PhantomData,
+        }
+    }
+}
+
+fn joins(parts: &Parts) -> Vec<Join> {
+    let checked = |join: &NewJoin| {
+        let target = join.target.name;
+        let sources: BTreeSet<_> = join.sources.iter().map(|source| source.name).collect();
+        let leads = match join.rule {
+            // Has no rounds to tell apart: it waits until all have come.
+            JoinRule::All => BTreeMap::new(),
+            JoinRule::Some(_) => paths::leads(parts, &sources, target),
+        };
+        Join {
+            may_stay_shut: parts.may_stay_shut.iter().any(|node| node.name == target),
+            rule: join.rule,
+            sources,
+            target,
+            leads,
+        }
+    };
+    parts.joins.iter().map(checked).collect()
+}
