@@ -1,4 +1,4 @@
-//! Takes a dozen orders and fulfils them, on the database that `DATABASE_URL` names:
+//! Takes a dozen orders and fulfils them, on the database that `DATABASE_URL` names, or a private one:
 //!
 //! ```console
 //! $ cargo run -p examples --bin order_fulfilment
@@ -17,8 +17,10 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
+use velo_engine::postgres::{PrivatePostgres, Settings};
 use velo_engine::prelude::*;
 use velo_worker::{Worker, WorkerBuilder};
 
@@ -63,12 +65,23 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The database.
+/// The address of the database: the one that `DATABASE_URL` names, otherwise a private server's, which
+/// ends with this process.
+async fn database_url() -> Outcome<String> {
+    static SERVER: OnceCell<PrivatePostgres> = OnceCell::const_new();
+    if let Ok(url) = std::env::var("DATABASE_URL") {
+        return Ok(url);
+    }
+    let start =
+        async || PrivatePostgres::start(&Settings::temporary(), |stage| eprintln!("{stage}")).await;
+    let server = SERVER.get_or_try_init(start).await?;
+    Ok(server.url().to_owned())
+}
+
 async fn pool() -> Outcome<PgPool> {
-    let url = std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL names no database")?;
     Ok(PgPoolOptions::new()
         .max_connections(CONNECTIONS)
-        .connect(&url)
+        .connect(&database_url().await?)
         .await?)
 }
 
@@ -194,6 +207,7 @@ const DOOMED: &str = "--until-killed";
 async fn kill_the_first_process() -> Outcome<u32> {
     let mut first = Command::new(std::env::current_exe()?)
         .arg(DOOMED)
+        .env("DATABASE_URL", database_url().await?)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
