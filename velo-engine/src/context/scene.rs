@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::PgPool;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Lease;
 use crate::observed::{Happening, Observed};
+use crate::places::{Placed, Places};
 use crate::resources::Resources;
 
 /// One attempt of one task.
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) pool: PgPool,
+    pub(crate) places: Places,
     pub(crate) lease: Lease,
     /// The step that is being taken; its row does not exist yet.
     pub(crate) seq: i32,
@@ -37,7 +39,7 @@ pub(crate) struct Scene {
 pub(crate) enum Slot {
     #[default]
     Unopened,
-    Open(Transaction<'static, Postgres>),
+    Open(Placed),
     /// The attempt has ended: a context that outlives it opens no other.
     Closed,
 }
@@ -80,9 +82,7 @@ impl Scene {
 
     /// Ends the attempt, and takes the transaction that it has opened. Fails while something that the
     /// node has spawned is using that.
-    pub(crate) fn close(
-        &self,
-    ) -> Result<Option<Transaction<'static, Postgres>>, tokio::sync::TryLockError> {
+    pub(crate) fn close(&self) -> Result<Option<Placed>, tokio::sync::TryLockError> {
         let mut slot = self.transaction.try_lock()?;
         Ok(match std::mem::replace(&mut *slot, Slot::Closed) {
             Slot::Open(transaction) => Some(transaction),

@@ -2,17 +2,18 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
 use tokio::sync::{MappedMutexGuard, MutexGuard};
 
 use super::{Context, Scene, Slot};
 use crate::error::NodeError;
+use crate::places::Placed;
 use crate::state::State;
 use crate::store;
 
 /// The transaction that commits together with the node's step. A `PgConnection`, to run statements on.
 #[derive(Debug)]
-pub struct NodeTransaction<'a>(MappedMutexGuard<'a, Transaction<'static, Postgres>>);
+pub struct NodeTransaction<'a>(MappedMutexGuard<'a, Placed>);
 
 impl Deref for NodeTransaction<'_> {
     type Target = PgConnection;
@@ -32,7 +33,7 @@ impl DerefMut for NodeTransaction<'_> {
 /// statements on.
 #[derive(Debug)]
 pub struct FencedTransaction<'a> {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Placed,
     scene: &'a Scene,
 }
 
@@ -73,7 +74,8 @@ impl<S: State, I> Context<S, I> {
     /// when the attempt fails.
     ///
     /// It holds a connection until the node returns, so do slow work before, and call
-    /// [`step`](Self::step) before: that needs a second one.
+    /// [`step`](Self::step) before: that needs a second one. Nodes may hold three quarters of the
+    /// pool's connections; who comes later waits.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -97,7 +99,7 @@ impl<S: State, I> Context<S, I> {
     pub async fn tx(&self) -> Result<NodeTransaction<'_>, NodeError> {
         let mut slot = self.scene.transaction.lock().await;
         if matches!(*slot, Slot::Unopened) {
-            *slot = Slot::Open(store::begin(&self.scene.pool).await?);
+            *slot = Slot::Open(self.scene.places.begin(&self.scene.pool).await?);
         }
         let open = MutexGuard::try_map(slot, |slot| match slot {
             Slot::Open(transaction) => Some(transaction),
@@ -117,7 +119,7 @@ impl<S: State, I> Context<S, I> {
     /// Nothing is lost.
     pub async fn begin(&self) -> Result<FencedTransaction<'_>, NodeError> {
         Ok(FencedTransaction {
-            transaction: store::begin(&self.scene.pool).await?,
+            transaction: self.scene.places.begin(&self.scene.pool).await?,
             scene: &self.scene,
         })
     }
