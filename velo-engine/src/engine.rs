@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::events::{self, Event};
 use crate::executor::Checkpoint;
 use crate::graph::Graph;
+use crate::places::Places;
 use crate::run_id::RunId;
 use crate::start::Start;
 use crate::state::State;
@@ -45,6 +46,7 @@ pub const PAGE_MAX: i64 = 1_000;
 #[derive(Debug, Clone)]
 pub struct Engine {
     pool: PgPool,
+    places: Places,
 }
 
 impl Engine {
@@ -57,19 +59,28 @@ impl Engine {
     /// Each migration is one transaction: call it again.
     pub async fn migrate_and_connect(pool: PgPool) -> Result<Self, MigrateError> {
         crate::migrate(&pool).await?;
-        Ok(Self { pool })
+        Ok(Self::connect(pool))
     }
 
     /// Connects to a database whose tables are up to date.
     #[must_use]
     pub fn connect(pool: PgPool) -> Self {
-        Self { pool }
+        Self {
+            places: Places::of(&pool),
+            pool,
+        }
     }
 
     /// The database.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// What all its workers share, so that nodes do not hold every connection of the pool.
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Starts a run of `graph` with `state`; await what is returned, or name a thread first, or start

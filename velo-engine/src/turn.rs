@@ -29,6 +29,7 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::observed::{Happening, Observed};
+use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
 use crate::store::{self, Backoff};
@@ -65,6 +66,8 @@ pub trait Commit: Send + Sync + fmt::Debug {
 pub struct Setting {
     /// Where the engine's tables are.
     pub pool: PgPool,
+    /// How many of its connections nodes may hold.
+    pub places: Places,
     /// Commits steps.
     pub commit: Arc<dyn Commit>,
     /// What nodes can ask for by type.

@@ -329,6 +329,7 @@ impl Shift<'_> {
         ];
         let setting = Setting {
             pool: pool.clone(),
+            places: self.engine.places().clone(),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),

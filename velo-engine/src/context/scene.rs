@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::PgPool;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::Seen;
 use crate::lease::Lease;
 use crate::observed::{Happening, Observed};
+use crate::places::{Placed, Places};
 use crate::resources::Resources;
 use crate::store::wait::StoredSignal;
 use crate::wait::NewWait;
@@ -19,6 +20,7 @@ use crate::wait::NewWait;
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) pool: PgPool,
+    pub(crate) places: Places,
     pub(crate) lease: Lease,
     /// The step that is being taken; its row does not exist yet.
     pub(crate) seq: i32,
@@ -59,7 +61,7 @@ pub(crate) struct Waits {
 pub(crate) enum Slot {
     #[default]
     Unopened,
-    Open(Transaction<'static, Postgres>),
+    Open(Placed),
     /// The attempt has ended: a context that outlives it opens no other.
     Closed,
 }
@@ -136,9 +138,7 @@ impl Scene {
 
     /// Ends the attempt, and takes the transaction that it has opened. Fails while something that the
     /// node has spawned is using that.
-    pub(crate) fn close(
-        &self,
-    ) -> Result<Option<Transaction<'static, Postgres>>, tokio::sync::TryLockError> {
+    pub(crate) fn close(&self) -> Result<Option<Placed>, tokio::sync::TryLockError> {
         let mut slot = self.transaction.try_lock()?;
         Ok(match std::mem::replace(&mut *slot, Slot::Closed) {
             Slot::Open(transaction) => Some(transaction),

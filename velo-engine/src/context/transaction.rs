@@ -2,17 +2,18 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
 use tokio::sync::{MappedMutexGuard, MutexGuard};
 
 use super::{Context, Scene, Slot};
 use crate::error::NodeError;
+use crate::places::Placed;
 use crate::state::State;
 use crate::store;
 
 /// The transaction that commits together with the node's step. A `PgConnection`, to run statements on.
 #[derive(Debug)]
-pub struct NodeTransaction<'a>(MappedMutexGuard<'a, Transaction<'static, Postgres>>);
+pub struct NodeTransaction<'a>(MappedMutexGuard<'a, Placed>);
 
 impl Deref for NodeTransaction<'_> {
     type Target = PgConnection;
@@ -32,7 +33,7 @@ impl DerefMut for NodeTransaction<'_> {
 /// statements on.
 #[derive(Debug)]
 pub struct FencedTransaction<'a> {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Placed,
     scene: &'a Scene,
 }
 
@@ -74,6 +75,7 @@ impl<S: State, I> Context<S, I> {
     ///
     /// It holds a connection until the node returns, so do slow work before, and every
     /// [`step`](Self::step) too: that needs a second connection, and is refused afterwards.
+    /// Nodes may hold three quarters of the pool's connections; who comes later waits.
     ///
     /// What is returned is a guard: calls later in the same attempt give the same transaction again, but
     /// only once the guard before is dropped. Hand a function of yours the guard, `&mut PgConnection`,
@@ -108,7 +110,7 @@ impl<S: State, I> Context<S, I> {
             )
         })?;
         if matches!(*slot, Slot::Unopened) {
-            *slot = Slot::Open(store::begin(&self.scene.pool).await?);
+            *slot = Slot::Open(self.scene.places.begin(&self.scene.pool).await?);
         }
         let open = MutexGuard::try_map(slot, |slot| match slot {
             Slot::Open(transaction) => Some(transaction),
@@ -134,7 +136,7 @@ impl<S: State, I> Context<S, I> {
             ));
         }
         Ok(FencedTransaction {
-            transaction: store::begin(&self.scene.pool).await?,
+            transaction: self.scene.places.begin(&self.scene.pool).await?,
             scene: &self.scene,
         })
     }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use sqlx::{Postgres, Transaction};
-
 use super::place::Place;
 use super::{Flow, Turn, TurnEnd, task_number};
 use crate::context::{Emitted, Scene};
@@ -13,6 +11,7 @@ use crate::failpoint;
 use crate::lease::{StepRow, Then, Verdict};
 use crate::next::{Next, Route, Target};
 use crate::observed::Happening;
+use crate::places::Placed;
 use crate::state::{CodecError, State};
 use crate::store::{self, Backoff};
 use crate::stored::{Control, decode_outcome, encode_delta, encode_outcome};
@@ -42,7 +41,7 @@ impl From<NodeError> for Committed {
 
 /// What a node did with its own transaction.
 struct Left {
-    transaction: Option<Transaction<'static, Postgres>>,
+    transaction: Option<Placed>,
     emitted: Vec<Emitted>,
     /// Signals that the node took.
     signals: Vec<i64>,
@@ -258,15 +257,11 @@ impl<S: State> Turn<'_, S> {
     }
 
     /// The node's transaction, or a new one, with its events and its signals, used by step `seq`.
-    async fn open(
-        &self,
-        left: Left,
-        seq: i32,
-    ) -> Result<Transaction<'static, Postgres>, Committed> {
+    async fn open(&self, left: Left, seq: i32) -> Result<Placed, Committed> {
         let opened = async {
             let mut transaction = match left.transaction {
                 Some(transaction) => transaction,
-                None => store::begin(&self.setting.pool).await?,
+                None => Placed::unbounded(&self.setting.pool).await?,
             };
             let stream = events::run_stream(self.lease.run);
             for event in &left.emitted {

@@ -565,11 +565,11 @@ async fn terminate(pool: &PgPool, backend: i32) {
         .unwrap();
 }
 
-/// An engine with a pool that is too small, and hardly patient.
-async fn cramped(engine: &Engine, connections: u32) -> Engine {
+/// An engine with a pool that is too small.
+async fn cramped(engine: &Engine, connections: u32, patience: Duration) -> Engine {
     let pool = PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_millis(500))
+        .acquire_timeout(patience)
         .connect_with((*engine.pool().connect_options()).clone())
         .await
         .unwrap();
@@ -590,9 +590,44 @@ async fn a_failed_attempt_gives_its_connection_back_before_its_failure_is_writte
         quickly(2),
     );
     let run = engine.start(&graph, Log::default()).await.unwrap();
-    let beside = Beside::start(worker(&cramped(&engine, 1).await, graph));
+    let beside = Beside::start(worker(
+        &cramped(&engine, 1, Duration::from_millis(500)).await,
+        graph,
+    ));
     completes(&engine, run).await;
     assert_eq!(effects(&engine).await, ["attempt 2"]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn branches_that_hold_transactions_never_keep_the_last_connection_from_the_engine() {
+    const RUNS: usize = 12;
+    let engine = with_effects().await;
+    let graph = Graph::builder("wide", 1)
+        .node(FIRST, async |_: Context<Log>| {
+            Ok(Next::send_all(EACH, 0..8))
+        })
+        .node(EACH, async |cx: Context<Log, u32>| {
+            affect(&cx, "effect").await?;
+            if cx.input().is_multiple_of(2) && cx.attempt() == 1 {
+                return Err(NodeError::transient("once"));
+            }
+            Ok(Next::none())
+        })
+        .default_retry(quickly(2))
+        .start(FIRST)
+        .may_go(FIRST, EACH)
+        .compile()
+        .unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(engine.start(&graph, Log::default()).await.unwrap());
+    }
+    let beside = Beside::start(worker(&cramped(&engine, 3, LONG).await, graph));
+    for run in runs {
+        assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    }
+    assert_eq!(effects(&engine).await.len(), RUNS * 8);
     beside.stop().await;
 }
 
@@ -610,7 +645,10 @@ async fn a_node_that_keeps_a_result_while_it_holds_the_last_connection_fails_and
         quickly(1),
     );
     let run = engine.start(&graph, Log::default()).await.unwrap();
-    let beside = Beside::start(worker(&cramped(&engine, 1).await, graph));
+    let beside = Beside::start(worker(
+        &cramped(&engine, 1, Duration::from_millis(500)).await,
+        graph,
+    ));
     let paused = settled(&engine, run).await;
     assert_eq!(paused.status, RunStatus::Paused);
     let error = paused.error.unwrap();
@@ -945,4 +983,89 @@ async fn whatever_message_is_lost_the_run_completes_and_nothing_happens_twice() 
             beside.stop().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_lost_at_random_and_workers_that_die_lose_and_repeat_nothing() {
+    const RUNS: usize = 24;
+    let engine = test_kit::engine().await;
+    sqlx::query("create table effect (run bigint, turn int)")
+        .execute(engine.pool())
+        .await
+        .unwrap();
+    let graph = Graph::builder("random", 1)
+        .node(FIRST, async |cx: Context<Log>| {
+            // Not the same in each attempt, to find out when one is taken for another.
+            let drawn = RunId::random();
+            let kept: RunId = cx
+                .step("draw", |_| async { Ok::<_, NodeError>(drawn) })
+                .await?;
+            let turn = cx.state().turns + 1;
+            let next = Log::update().lines(vec![kept.to_string()]).turns(turn);
+            Ok(if turn < 4 {
+                next.end()
+                    .and_goto(SECOND)
+                    .and_send(EACH, 0)
+                    .and_send(EACH, 1)
+            } else {
+                next.end()
+            })
+        })
+        .node(EACH, async |cx: Context<Log, u32>| {
+            let turn = cx.state().turns * 10 + cx.input();
+            let insert = sqlx::query("insert into effect values ($1, $2)")
+                .bind(cx.run())
+                .bind(turn.cast_signed());
+            insert.execute(&mut *cx.tx().await?).await?;
+            if RunId::random().as_i64() % 5 == 0 {
+                return Err(NodeError::transient("by chance"));
+            }
+            Ok(Next::end())
+        })
+        .node(SECOND, async |cx: Context<Log>| {
+            let insert = sqlx::query("insert into effect values ($1, $2)")
+                .bind(cx.run())
+                .bind((cx.state().turns * 10 + 2).cast_signed());
+            insert.execute(&mut *cx.tx().await?).await?;
+            Ok(Next::goto(FIRST))
+        })
+        .default_retry(quickly(1_000))
+        .start(FIRST)
+        .may_go(FIRST, EACH)
+        .may_go(FIRST, SECOND)
+        .may_go(SECOND, FIRST)
+        .compile()
+        .unwrap();
+    let proxy = Proxy::before(&engine).await;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(engine.start(&graph, Log::default()).await.unwrap());
+    }
+    let steady = Beside::start(worker(&proxy.engine, graph.clone()));
+    until(async || count(&engine, "select count(*) from velo.worker").await == 1).await;
+    proxy.lose_one_in(40);
+    for _ in 0..4 {
+        let doomed = Beside::start(worker(&proxy.engine, graph.clone()).concurrency(8));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        doomed.die().await;
+    }
+    proxy.lose_one_in(0);
+    for run in runs {
+        let found = settled(&engine, run).await;
+        assert_eq!(found.status, RunStatus::Completed, "{:?}", found.error);
+        assert_eq!(engine.state::<Log>(run).await.unwrap().turns, 4);
+    }
+    let doubled: Vec<(i64, i32)> =
+        sqlx::query_as("select run, turn from effect group by run, turn having count(*) > 1")
+            .fetch_all(engine.pool())
+            .await
+            .unwrap();
+    assert_eq!(doubled, []);
+    let expected = i64::try_from(RUNS).unwrap() * 9;
+    assert_eq!(
+        count(&engine, "select count(*) from effect").await,
+        expected
+    );
+    assert_eq!(count(&engine, "select count(*) from velo.queue").await, 0);
+    steady.stop().await;
 }

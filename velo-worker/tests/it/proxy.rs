@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
@@ -53,11 +54,50 @@ struct Trap {
     sprung: Arc<Notify>,
 }
 
+#[derive(Debug, Default)]
+struct Traps {
+    set: Vec<Trap>,
+    one_in: u64,
+    seen: u64,
+}
+
+impl Traps {
+    fn spring(&mut self, springs: impl Fn(At) -> bool) -> Option<Trap> {
+        if let Some(place) = self.set.iter().position(|trap| springs(trap.at)) {
+            return Some(self.set.remove(place));
+        }
+        self.seen += 1;
+        // Scattered, and the same each time.
+        let drawn = self.seen.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        if self.one_in == 0 || !drawn.is_multiple_of(self.one_in) {
+            return None;
+        }
+        let loss = match drawn / self.one_in % 3 {
+            0 => Loss::Answer,
+            1 => Loss::Request,
+            _ => {
+                let late = Late::default();
+                let go = late.go.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(drawn % 200)).await;
+                    go.notify_one();
+                });
+                Loss::Late(late)
+            }
+        };
+        Some(Trap {
+            at: At::Statement(""),
+            loss,
+            sprung: Arc::default(),
+        })
+    }
+}
+
 /// Stands between clients and the server of a database.
 pub(crate) struct Proxy {
     /// An engine whose connections all go through the proxy.
     pub(crate) engine: Engine,
-    traps: Arc<Mutex<Vec<Trap>>>,
+    traps: Arc<Mutex<Traps>>,
     is_open: watch::Sender<bool>,
     _listening: AbortOnDropHandle<()>,
 }
@@ -69,7 +109,7 @@ impl Proxy {
         let address = (server.get_host().to_owned(), server.get_port());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap();
-        let traps: Arc<Mutex<Vec<Trap>>> = Arc::default();
+        let traps: Arc<Mutex<Traps>> = Arc::default();
         let (is_open, open) = watch::channel(true);
         let listening = tokio::spawn({
             let traps = traps.clone();
@@ -97,12 +137,18 @@ impl Proxy {
     /// Loses one such request; what is returned is told when it has happened.
     pub(crate) fn lose(&self, at: At, loss: Loss) -> Arc<Notify> {
         let sprung = Arc::new(Notify::new());
-        self.traps.lock().unwrap().push(Trap {
+        self.traps.lock().unwrap().set.push(Trap {
             at,
             loss,
             sprung: sprung.clone(),
         });
         sprung
+    }
+
+    /// Loses one in so many requests, in any of the three ways; none when it is zero. What is late
+    /// comes by itself.
+    pub(crate) fn lose_one_in(&self, requests: u64) {
+        self.traps.lock().unwrap().one_in = requests;
     }
 
     /// Breaks all connections, and refuses new ones.
@@ -216,7 +262,7 @@ impl Talk {
 async fn pass(
     mut client: TcpStream,
     mut server: TcpStream,
-    traps: &Mutex<Vec<Trap>>,
+    traps: &Mutex<Traps>,
     mut open: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let mut talk = Talk::default();
@@ -236,10 +282,7 @@ async fn pass(
         };
         let trap = {
             let mut traps = traps.lock().unwrap();
-            let sprung = traps
-                .iter()
-                .position(|trap| talk.springs(&request, trap.at));
-            sprung.map(|place| traps.remove(place))
+            traps.spring(|at| talk.springs(&request, at))
         };
         talk.note(&request);
         let Some(trap) = trap else {
