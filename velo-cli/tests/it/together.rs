@@ -141,11 +141,12 @@ async fn a_worker_that_is_told_to_stop_finishes_its_steps_and_takes_no_more() {
     let house = House::new().await;
     house.create_projects().await;
     let holds = house.hold_prds(3);
-    let worker = house.worker();
+    let mut worker = house.worker();
     for hold in &holds {
         hold.reached(1).await;
     }
     signal(&worker, Signal::TERM);
+    told(&mut worker, "steps that are under way may finish").await;
     for hold in holds {
         hold.release();
     }
