@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use velo_agents::fake_gemini::{Outcome, Script};
 
-use crate::house::{BRIEF, Ended, House, Says, end, signal, told};
+use crate::house::{BRIEF, Ended, House, Says, end, insist, signal, told};
 
 impl House {
     /// Runs the brief until `agent` waits for its reply, and then ends it.
@@ -64,8 +64,7 @@ async fn interrupted_twice_it_stops_in_the_middle_of_a_call() {
     hold.reached(1).await;
     signal(&running, Signal::INT);
     told(&mut running, "Ctrl-C again stops at once").await;
-    signal(&running, Signal::INT);
-    let interrupted = end(running).await;
+    let interrupted = insist(running, Signal::INT).await;
     assert_eq!(interrupted.code, Some(130), "{interrupted:?}");
     assert_eq!(interrupted.json()["status"], "active");
     house.finishes_with(&["run", BRIEF, "--json"]).await;
