@@ -111,7 +111,7 @@ pub(crate) struct RunArgs {
     /// Begin a new project, also when an unfinished one has the same brief
     #[arg(long, conflicts_with = "resume")]
     pub(crate) new: bool,
-    /// Folder for the documents; velo-out/PROJECT otherwise
+    /// Folder for the documents; velo-out/NAME otherwise
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Print one JSON object at the end, for machines, also when the run is paused or interrupted:

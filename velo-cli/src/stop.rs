@@ -1,6 +1,12 @@
 //! Being asked to stop: once gently, twice at once.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
+
+/// A wrapper that passes signals on may do so to the whole group besides: what comes so soon after the
+/// first signal is the same one.
+const ECHO: Duration = Duration::from_millis(300);
 
 /// Turns signals into two tokens. Ctrl-C and SIGTERM count alike.
 #[derive(Debug, Clone)]
@@ -23,6 +29,12 @@ impl Stop {
         tokio::spawn(async move {
             signals.next().await;
             asked.gently.cancel();
+            let echoes = async {
+                loop {
+                    signals.next().await;
+                }
+            };
+            let _: Result<(), _> = tokio::time::timeout(ECHO, echoes).await;
             signals.next().await;
             asked.now.cancel();
         });

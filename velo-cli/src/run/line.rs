@@ -154,7 +154,7 @@ mod tests {
         let line = now().line(200);
         assert_eq!(
             line,
-            "Oracle · Writing the PRD · gemini-3.8-flash · 38 characters · 2383 tokens, $0.0067 · \
+            "Oracle · Writing the PRD · gemini-3.8-flash · 37 characters · 2383 tokens, $0.0067 · \
              …{ \"title\": \"Ein Laden für Tee 茶\""
         );
     }
@@ -167,7 +167,7 @@ mod tests {
         }
         assert_eq!(
             now().line(66),
-            "Oracle · Writing the PRD · 38 characters · 2383 tokens, $0.0067"
+            "Oracle · Writing the PRD · 37 characters · 2383 tokens, $0.0067"
         );
         assert_eq!(now().line(30), "Oracle · Writing the PRD");
     }

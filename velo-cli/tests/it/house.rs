@@ -179,6 +179,22 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
+/// Sends it until the command ends: one that comes too soon after another counts as the same.
+pub(crate) async fn insist(child: Child, by: Signal) -> Ended {
+    let pid = Pid::from_raw(i32::try_from(child.id().expect("it still runs")).unwrap()).unwrap();
+    let again = async {
+        loop {
+            // Gone when it has ended, which is what is wanted.
+            let _ = kill_process(pid, by);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        ended = end(child) => ended,
+        () = again => unreachable!("it has no end"),
+    }
+}
+
 /// What a command says on standard error, line by line.
 pub(crate) struct Says(Lines<BufReader<ChildStderr>>);
 

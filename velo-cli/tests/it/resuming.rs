@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use velo_agents::fake_gemini::{Outcome, Script};
 
-use crate::house::{BRIEF, Ended, House, end, signal};
+use crate::house::{BRIEF, Ended, House, Says, end, insist, signal, told};
 
 impl House {
     /// Runs the brief until `agent` waits for its reply, and then ends it.
@@ -37,20 +37,19 @@ async fn interrupted_it_finishes_the_step_and_resumes_at_the_next() {
     let house = House::new().await;
     let (script, hold) = Script::fallback().held();
     house.fake.next_of("oracle", "draft_prd", script);
-    let running = house.velo(["run", BRIEF, "--json"]).spawn().unwrap();
+    let mut running = house.velo(["run", BRIEF, "--json"]).spawn().unwrap();
+    let mut says = Says::of(&mut running);
     hold.reached(1).await;
     signal(&running, Signal::INT);
+    says.wait_for("finishing the step").await;
     hold.release();
+    let told = says.wait_for("interrupted; what is done is kept").await;
     let interrupted = end(running).await;
     assert_eq!(interrupted.code, Some(130), "{interrupted:?}");
     let report = interrupted.json();
     assert_eq!(report["status"], "active");
     let resume = format!("velo run --resume {}", report["run_id"].as_str().unwrap());
-    interrupted.says(&[
-        "finishing the step",
-        "interrupted; what is done is kept",
-        &resume,
-    ]);
+    assert!(told.ends_with(&resume), "{told}");
     let finished = house.finishes_with(&["run", "--resume", "--json"]).await;
     assert_eq!(finished["run_id"], report["run_id"]);
     assert_eq!(house.asked("oracle"), 1);
@@ -64,9 +63,8 @@ async fn interrupted_twice_it_stops_in_the_middle_of_a_call() {
     let mut running = house.velo(["run", BRIEF, "--json"]).spawn().unwrap();
     hold.reached(1).await;
     signal(&running, Signal::INT);
-    crate::house::told(&mut running, "Ctrl-C again stops at once").await;
-    signal(&running, Signal::INT);
-    let interrupted = end(running).await;
+    told(&mut running, "Ctrl-C again stops at once").await;
+    let interrupted = insist(running, Signal::INT).await;
     assert_eq!(interrupted.code, Some(130), "{interrupted:?}");
     assert_eq!(interrupted.json()["status"], "active");
     house.finishes_with(&["run", BRIEF, "--json"]).await;
@@ -121,7 +119,7 @@ impl House {
         let (script, hold) = Script::fallback().held();
         self.fake.next_of("neuron", "break_down", script);
         let mut running = self.velo(args.iter().copied()).spawn().unwrap();
-        let line = crate::house::told(&mut running, "going on with run").await;
+        let line = told(&mut running, "going on with run").await;
         hold.reached(1).await;
         signal(&running, Signal::KILL);
         end(running).await;

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use tokio::process::Child;
 use velo_agents::fake_gemini::{Hold, Outcome, Script};
 
-use crate::house::{BRIEF, House, end, signal, told};
+use crate::house::{BRIEF, House, end, insist, signal, told};
 
 const PROJECTS: usize = 6;
 const FINISHED: &str = "select count(*) from velo.run where status = 'completed'";
@@ -141,11 +141,12 @@ async fn a_worker_that_is_told_to_stop_finishes_its_steps_and_takes_no_more() {
     let house = House::new().await;
     house.create_projects().await;
     let holds = house.hold_prds(3);
-    let worker = house.worker();
+    let mut worker = house.worker();
     for hold in &holds {
         hold.reached(1).await;
     }
     signal(&worker, Signal::TERM);
+    told(&mut worker, "steps that are under way may finish").await;
     for hold in holds {
         hold.release();
     }
@@ -174,11 +175,12 @@ async fn a_worker_lets_go_after_its_grace_and_at_once_when_told_twice() {
             hold.reached(1).await;
         }
         signal(&worker, Signal::TERM);
-        if signals == 2 {
+        let stopped = if signals == 2 {
             told(&mut worker, "Ctrl-C again").await;
-            signal(&worker, Signal::TERM);
-        }
-        let stopped = end(worker).await;
+            insist(worker, Signal::TERM).await
+        } else {
+            end(worker).await
+        };
         assert_eq!(stopped.code, Some(130), "{stopped:?}");
     }
 }
