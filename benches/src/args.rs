@@ -41,6 +41,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) driver: bool,
 
+    /// Also tells, on standard error, which statements the server spent its time on.
+    #[arg(long)]
+    pub(crate) statements: bool,
+
     /// Connections of a worker's pool.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=200))]
     pub(crate) pool: u32,

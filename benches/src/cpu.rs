@@ -39,16 +39,29 @@ pub(crate) fn parent(pid: i32) -> Option<i32> {
         .then_some(process.parent)
 }
 
+/// Readings of a family before one is taken in which nobody died meanwhile.
+const READINGS_MAX: u32 = 10;
+
 /// A process and its children, those that have ended included.
 fn family(root: i32) -> Option<u64> {
-    let head = Process::read(&root.to_string())?;
-    let children = fs::read_dir("/proc").ok()?.filter_map(|entry| {
-        let name = entry.ok()?.file_name().into_string().ok()?;
-        name.parse::<i32>().ok()?;
-        let process = Process::read(&name)?;
-        (process.parent == root).then_some(process.own)
-    });
-    Some((head.own + head.of_dead_children + children.sum::<u64>()) * TICK_MICROSECONDS)
+    let mut head = Process::read(&root.to_string())?;
+    for _ in 0..READINGS_MAX {
+        let children = fs::read_dir("/proc").ok()?.filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.parse::<i32>().ok()?;
+            let process = Process::read(&name)?;
+            (process.parent == root).then_some(process.own)
+        });
+        let of_children: u64 = children.sum();
+        let again = Process::read(&root.to_string())?;
+        // One that died in between was counted neither as living nor as dead, or twice.
+        let nobody_died = again.of_dead_children == head.of_dead_children;
+        head = again;
+        if nobody_died {
+            return Some((head.own + head.of_dead_children + of_children) * TICK_MICROSECONDS);
+        }
+    }
+    None
 }
 
 #[derive(Debug)]

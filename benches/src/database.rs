@@ -29,11 +29,17 @@ pub(crate) struct Database<'a> {
 
 impl<'a> Database<'a> {
     pub(crate) async fn open(server: &'a Server, options: PgConnectOptions) -> Outcome<Self> {
+        let options = if server.tells_statements {
+            // Only a superuser may set it.
+            options.options([("pg_stat_statements.track", "all")])
+        } else {
+            options
+        };
         let pool = PgPoolOptions::new()
             .max_connections(OWN)
             .connect_with(options.clone())
             .await?;
-        let meter = Meter::new(&options, server.postmaster).await?;
+        let meter = Meter::new(&options, server.postmaster, server.tells_statements).await?;
         Ok(Self {
             server,
             engine: Engine::migrate_and_connect(pool.clone()).await?,

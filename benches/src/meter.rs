@@ -17,6 +17,7 @@ pub(crate) struct Meter {
     postmaster: Option<i32>,
     counts_calls: bool,
     reads_wal: bool,
+    tells_statements: bool,
 }
 
 /// The counters at one moment.
@@ -53,7 +54,8 @@ select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint, pg_current_wal_flus
 const CALLS: &str = "\
 select sum(calls)::bigint
 from pg_stat_statements
-where dbid = (select oid from pg_database where datname = current_database())";
+where dbid = (select oid from pg_database where datname = current_database())
+  and toplevel";
 
 // One name covers both kinds of column: the name itself has a slash.
 const COMMITS: &str = "\
@@ -62,7 +64,12 @@ from pg_get_wal_stats($1::pg_lsn, $2::pg_lsn, true) as s (name, count)
 where s.name = 'Transaction/COMMIT'";
 
 impl Meter {
-    pub(crate) async fn new(options: &PgConnectOptions, postmaster: Option<i32>) -> Outcome<Self> {
+    /// With `tells_statements`, what the server spent its time on is told on standard error.
+    pub(crate) async fn new(
+        options: &PgConnectOptions,
+        postmaster: Option<i32>,
+        tells_statements: bool,
+    ) -> Outcome<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .connect_with(options.clone())
@@ -80,10 +87,20 @@ impl Meter {
             postmaster,
             counts_calls,
             reads_wal: walinspect.is_ok(),
+            tells_statements: tells_statements && counts_calls,
         })
     }
 
     pub(crate) async fn mark(&self) -> Outcome<Mark> {
+        if self.tells_statements {
+            sqlx::query("select pg_stat_statements_reset()")
+                .execute(&self.pool)
+                .await?;
+        }
+        self.read().await
+    }
+
+    async fn read(&self) -> Outcome<Mark> {
         let calls = if self.counts_calls {
             sqlx::query_scalar(CALLS).fetch_one(&self.pool).await?
         } else {
@@ -103,7 +120,10 @@ impl Meter {
     #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
     pub(crate) async fn since(&self, before: &Mark) -> Outcome<Cost> {
         let (took, cpu) = (before.at.elapsed(), Cpu::now(self.postmaster));
-        let now = self.mark().await?;
+        if self.tells_statements {
+            self.tell_statements().await?;
+        }
+        let now = self.read().await?;
         let commits = if self.reads_wal {
             let counted: i64 = sqlx::query_scalar(COMMITS)
                 .bind(&before.lsn)
@@ -135,6 +155,47 @@ impl Meter {
             others,
         })
     }
+}
+
+impl Meter {
+    /// Tells the statements that took longest, those inside functions among them.
+    async fn tell_statements(&self) -> Outcome {
+        let rows: Vec<Statement> = sqlx::query_as(STATEMENTS).fetch_all(&self.pool).await?;
+        eprintln!("   total ms    calls   mean us   max ms  buffers/call");
+        for row in rows {
+            eprintln!(
+                "{:>11.1} {:>8} {:>9.1} {:>8.1} {:>13.1}  {}{}",
+                row.total,
+                row.calls,
+                row.mean * 1e3,
+                row.max,
+                row.buffers,
+                if row.toplevel { "" } else { "  in it: " },
+                row.query
+            );
+        }
+        Ok(())
+    }
+}
+
+const STATEMENTS: &str = "\
+select total_exec_time as total, mean_exec_time as mean, max_exec_time as max, calls, toplevel,
+       (shared_blks_hit + shared_blks_read)::float8 / calls as buffers,
+       left(regexp_replace(query, '\\s+', ' ', 'g'), 100) as query
+from pg_stat_statements
+where dbid = (select oid from pg_database where datname = current_database())
+order by total_exec_time desc
+limit 16";
+
+#[derive(Debug, sqlx::FromRow)]
+struct Statement {
+    total: f64,
+    mean: f64,
+    max: f64,
+    calls: i64,
+    toplevel: bool,
+    buffers: f64,
+    query: String,
 }
 
 /// The costs of all repetitions of one case, by unit of work.

@@ -113,6 +113,10 @@ pub(crate) async fn measure(args: &Args, server: &Server, lines: &mut Lines) -> 
         let stored = Payload::stored(&database.pool, 1).await?;
         inserts.push(floor.inserts(&stored, BATCH, args.seconds).await?);
 
+        // As autovacuum would have done before long.
+        sqlx::query("vacuum analyze velo.queue")
+            .execute(&database.pool)
+            .await?;
         let beside = Beside::start(&database, args.pool, |worker| worker.serve(graph.clone()));
         let beside = beside.await?;
         latencies.push(median(&floor.latencies(COMMITS).await?));

@@ -34,11 +34,13 @@ pub(crate) struct Server {
     pub(crate) postmaster: Option<i32>,
     /// Where its programs are, if that is on this machine.
     programs: Option<PathBuf>,
+    /// Whether meters tell what the server spent its time on.
+    pub(crate) tells_statements: bool,
 }
 
 impl Server {
     /// The server that DATABASE_URL names, or a private one.
-    pub(crate) async fn find() -> Outcome<Self> {
+    pub(crate) async fn find(tells_statements: bool) -> Outcome<Self> {
         let (private, options) = match std::env::var("DATABASE_URL") {
             Ok(url) if !url.trim().is_empty() => (None, PgConnectOptions::from_str(&url)?),
             _ => {
@@ -49,6 +51,7 @@ impl Server {
         };
         let mut server = Self::at(options).await?;
         server.private = private;
+        server.tells_statements = tells_statements;
         server.drop_leftovers().await?;
         Ok(server)
     }
@@ -68,6 +71,7 @@ impl Server {
         admin.close().await?;
         Ok(Self {
             private: None,
+            tells_statements: false,
             options,
             postmaster: cpu::parent(backend),
             programs: programs.map(PathBuf::from),
