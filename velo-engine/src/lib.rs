@@ -40,6 +40,10 @@
 //! ```
 #![deny(missing_docs)]
 
+// The derive names the crate, and the tests in here use it.
+#[cfg(test)]
+extern crate self as velo_engine;
+
 pub mod events;
 pub mod executor;
 pub mod failpoint;
