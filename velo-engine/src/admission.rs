@@ -78,3 +78,6 @@ impl Admission {
         &mut self.lanes[self.lane_of[task]]
     }
 }
+
+#[cfg(test)]
+mod tests;

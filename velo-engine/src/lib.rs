@@ -55,6 +55,10 @@
 //! that uses one needs none of them. What the engine logs, it logs through `tracing`.
 #![deny(missing_docs)]
 
+// The derive names the crate, and the tests in here use it.
+#[cfg(test)]
+extern crate self as velo_engine;
+
 pub mod events;
 pub mod executor;
 pub mod failpoint;

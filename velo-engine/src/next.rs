@@ -156,7 +156,7 @@ where
 }
 
 /// All of them in order, as by [`Next::then`].
-impl<S: State> FromIterator<Next<S>> for Next<S> {
+impl<S: State> FromIterator<Self> for Next<S> {
     fn from_iter<T: IntoIterator<Item = Self>>(outcomes: T) -> Self {
         outcomes.into_iter().fold(Self::none(), Self::then)
     }

@@ -192,3 +192,6 @@ fn decode_error(field: &str) -> impl FnOnce(serde_json::Error) -> CodecError {
     let field = field.to_owned();
     move |source| CodecError::Decode { field, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,9 @@ impl<'a, S: State> Plan<'a, S> {
             finished: BTreeSet::new(),
         };
         for task in deferred {
-            plan.deferred.add(task.node.clone(), task.input.clone());
+            // A payload of null is told from none by the number of the send.
+            let input = task.send.map(|_| task.input.clone().unwrap_or_default());
+            plan.deferred.add(task.node.clone(), input);
         }
         plan
     }

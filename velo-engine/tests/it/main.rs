@@ -1,8 +1,13 @@
 //! What a user of the typed graph can observe, and what its events promise on a real Postgres.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod deferring;
 mod events;
 mod executor;
+mod fields;
+mod joins;
 mod misuse;
+mod routing;
 mod shape;
 mod state;
+mod support;

@@ -1,0 +1,10 @@
+use serde::{Deserialize, Serialize};
+use velo_engine::prelude::*;
+
+#[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+struct Report {
+    #[state(sum)]
+    total: u32,
+}
+
+fn main() {}
