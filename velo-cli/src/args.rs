@@ -76,6 +76,10 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run the REST and WebSocket API
     Api(ApiArgs),
+    /// Look at runs, and steer them
+    Runs(RunsArgs),
+    /// List the workers
+    Workers(ListArgs),
     /// Create or upgrade the tables
     Migrate,
     /// Run a local server that speaks Gemini's API and answers with the offline model
@@ -89,7 +93,7 @@ impl Command {
             Self::Run(_) => "off",
             // The database's notices say what was there already at each start.
             Self::Dev(_) | Self::Worker(_) | Self::Api(_) => "info,sqlx=warn",
-            Self::Migrate | Self::FakeGemini(_) => "warn",
+            Self::Migrate | Self::FakeGemini(_) | Self::Runs(_) | Self::Workers(_) => "warn",
         }
     }
 }
@@ -159,6 +163,124 @@ pub(crate) struct FakeGeminiArgs {
     /// Address of the server
     #[arg(long, default_value = "127.0.0.1:7879", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunsArgs {
+    #[command(subcommand)]
+    pub(crate) command: RunsCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List runs, newest first: those that have not ended, unless told otherwise
+    List {
+        /// Only runs of this status; may be given more than once
+        #[arg(long, value_enum)]
+        status: Vec<Status>,
+        /// All runs, also those that have ended
+        #[arg(long, conflicts_with = "status")]
+        all: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+        /// Only runs older than this one
+        #[arg(long, value_name = "ID")]
+        before: Option<RunId>,
+    },
+    /// Show a run: how it stands, and why
+    Show {
+        /// The run
+        id: RunId,
+    },
+    /// Say what a run is doing, or why it is doing nothing
+    Why {
+        /// The run
+        id: RunId,
+    },
+    /// Show what a run has done, step by step
+    History {
+        /// The run
+        id: RunId,
+        /// Only steps after this one
+        #[arg(long, default_value_t = -1, value_name = "STEP")]
+        after: i32,
+        /// At most so many
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// End a run before its end
+    Cancel {
+        /// The run
+        id: RunId,
+    },
+    /// Have a paused run go on; a run that waits for its next attempt goes on now
+    Resume {
+        /// The run
+        id: RunId,
+    },
+    /// List open questions, of one run or of all
+    Questions {
+        /// The run
+        id: Option<RunId>,
+    },
+    /// Answer a question
+    Answer {
+        /// The run
+        id: RunId,
+        /// The question's name
+        name: String,
+        /// The answer, as JSON; text that is no JSON is taken as text
+        answer: String,
+        /// Which task asks, if several of the run ask the same
+        #[arg(long)]
+        task: Option<i32>,
+    },
+    /// Send a message to a run
+    Signal {
+        /// The run
+        id: RunId,
+        /// The message's name
+        name: String,
+        /// What it says, as JSON; text that is no JSON is taken as text
+        #[arg(default_value = "null")]
+        payload: String,
+        /// Makes a message that is sent again the same one
+        #[arg(long)]
+        key: Option<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListArgs {
+    /// Print JSON, for machines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A run's status, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Status {
+    Active,
+    Waiting,
+    Paused,
+    Completed,
+    Cancelled,
+}
+
+impl From<Status> for velo_engine::RunStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Active => Self::Active,
+            Status::Waiting => Self::Waiting,
+            Status::Paused => Self::Paused,
+            Status::Completed => Self::Completed,
+            Status::Cancelled => Self::Cancelled,
+        }
+    }
 }
 
 /// What `--resume` names.

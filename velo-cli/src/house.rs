@@ -44,14 +44,23 @@ impl House {
     ) -> Result<Self, Failure> {
         let model = model()?;
         let (pool, server) = database(args, &mut say).await?;
-        let engine = migrated(pool).await?;
-        let blobs =
-            Blobs::local(&artifacts(args)).map_err(|error| Failure::environment(chain(&error)))?;
-        Ok(Self {
-            agency: Agency::new(engine, blobs, Arc::clone(&model)),
-            model,
-            server,
-        })
+        let opened = async {
+            let engine = migrated(pool.clone()).await?;
+            let blobs = Blobs::local(&artifacts(args))
+                .map_err(|error| Failure::environment(chain(&error)))?;
+            Ok(Agency::new(engine, blobs, Arc::clone(&model)))
+        };
+        match opened.await {
+            Ok(agency) => Ok(Self {
+                agency,
+                model,
+                server,
+            }),
+            Err(failure) => {
+                leave(&pool, server).await;
+                Err(failure)
+            }
+        }
     }
 
     /// Whom the agents ask, for people.
@@ -65,13 +74,18 @@ impl House {
 
     /// Closes it; the private server is stopped unless somebody else uses it.
     pub(crate) async fn close(self) {
-        // Who was cut off may not have given its connection back; the server rolls that back.
-        let _ = tokio::time::timeout(CLOSE, self.agency.pool().close()).await;
-        if let Some(server) = self.server
-            && let Err(error) = server.stop_if_unused().await
-        {
-            tracing::warn!(error = %chain(&error), "could not stop the private Postgres server");
-        }
+        leave(self.agency.pool(), self.server).await;
+    }
+}
+
+/// Closes the pool, and stops the private server unless somebody else uses it.
+async fn leave(pool: &PgPool, server: Option<PrivatePostgres>) {
+    // Who was cut off may not have given its connection back; the server rolls that back.
+    let _ = tokio::time::timeout(CLOSE, pool.close()).await;
+    if let Some(server) = server
+        && let Err(error) = server.stop_if_unused().await
+    {
+        tracing::warn!(error = %chain(&error), "could not stop the private Postgres server");
     }
 }
 

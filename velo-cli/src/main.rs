@@ -8,6 +8,7 @@ mod fake_gemini;
 mod house;
 mod paint;
 mod run;
+mod runs;
 mod serve;
 mod stop;
 
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
             Command::Dev(dev) => Box::pin(dev::dev(&args.house, dev)).await,
             Command::Worker(worker) => Box::pin(serve::worker(&args.house, worker)).await,
             Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
+            Command::Runs(runs) => Box::pin(runs::runs(&args.house, runs)).await,
+            Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
             Command::Migrate => Box::pin(serve::migrate(&args.house)).await,
             Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,
         }

@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::events::{self, Event};
 use crate::executor::Checkpoint;
 use crate::graph::Graph;
+use crate::history::HistoryStep;
 use crate::places::Places;
 use crate::run_id::RunId;
 use crate::start::Start;
@@ -145,6 +146,47 @@ impl Engine {
         store::run::unfinished(&self.pool, before, limit.clamp(0, PAGE_MAX))
             .await
             .map_err(EngineError::on("list the runs"))
+    }
+
+    /// Runs of these statuses, newest first, older than `before`; at most `limit` and [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn runs(
+        &self,
+        statuses: &[RunStatus],
+        before: Option<RunId>,
+        limit: i64,
+    ) -> Result<Vec<Run>, EngineError> {
+        store::run::list(&self.pool, statuses, before, limit.clamp(0, PAGE_MAX))
+            .await
+            .map_err(EngineError::on("list the runs"))
+    }
+
+    /// What a run has done after step `after`, oldest step first, with all that was written; at most
+    /// `limit` steps and [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// [`EngineError::Unreadable`] when a step cannot be read, or the database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn history(
+        &self,
+        run: RunId,
+        after: i32,
+        limit: i64,
+    ) -> Result<Vec<HistoryStep>, EngineError> {
+        let stored = store::run::history(&self.pool, run, after, limit.clamp(0, PAGE_MAX)).await;
+        let stored = stored.map_err(EngineError::on("read the run's history"))?;
+        let steps: Result<Vec<_>, _> = stored.iter().map(HistoryStep::of).collect();
+        steps.map_err(|source| EngineError::Unreadable {
+            run,
+            source: Box::new(source),
+        })
     }
 
     /// The committed steps of a run after step `after`, oldest first; at most `limit` and [`PAGE_MAX`].

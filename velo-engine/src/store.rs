@@ -45,6 +45,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::GET,
     run::CANCEL,
     run::GET,
+    run::HISTORY,
+    run::UNFINISHED,
     run::LIST,
     run::NOTIFY,
     run::RESUME,

@@ -53,6 +53,11 @@ impl Control {
         serde_json::to_vec(&control).map_err(encode_error("next"))
     }
 
+    /// The nodes that are next, those of sends as often as they were sent.
+    pub(crate) fn nodes(&self) -> Vec<String> {
+        self.tasks.iter().map(|task| task.node.clone()).collect()
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         serde_json::from_slice(bytes).map_err(decode_error("next"))
     }

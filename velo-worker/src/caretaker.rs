@@ -19,11 +19,19 @@ const TIMERS_MIN: Duration = Duration::from_millis(5);
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Wakes runs and hands on those of dead workers, until dropped.
-pub(crate) async fn tend(pool: PgPool, take_over_every: Duration, changed: Arc<Changes>) {
+pub(crate) async fn tend(
+    pool: PgPool,
+    host: String,
+    take_over_every: Duration,
+    changed: Arc<Changes>,
+) {
     let mut take_over_at = Instant::now();
     loop {
         if take_over_at <= Instant::now() {
             take_over_at = Instant::now() + take_over_every;
+            if let Err(error) = bury_the_dead(&pool, &host).await {
+                tracing::warn!(%error, "could not look for dead workers of this host");
+            }
             match lease::take_over(&pool).await {
                 Ok(0) => (),
                 Ok(_) => changed.ready.notify_one(),

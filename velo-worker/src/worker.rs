@@ -321,7 +321,12 @@ impl Shift<'_> {
         );
 
         let changes = Arc::new(Changes::default());
-        let tend = caretaker::tend(pool.clone(), self.lease / 4, Arc::clone(&changes));
+        let tend = caretaker::tend(
+            pool.clone(),
+            host.clone(),
+            self.lease / 4,
+            Arc::clone(&changes),
+        );
         let listen = caretaker::listen(pool.clone(), Arc::clone(&changes));
         let _aides = [
             AbortOnDropHandle::new(tokio::spawn(tend)),

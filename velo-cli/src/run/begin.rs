@@ -55,7 +55,7 @@ pub(super) fn wanted(args: &RunArgs) -> Result<Wanted, Failure> {
         name: args.name.clone(),
         ..NewBrief::new(text)
     };
-    brief.checked_name().map_err(refused)?;
+    brief.checked_name().map_err(|error| refused(&error))?;
     Ok(Wanted::Brief {
         brief,
         afresh: args.new,
@@ -110,7 +110,7 @@ async fn create(house: &House, brief: &NewBrief, key: &str) -> Result<Project, F
         .agency
         .create_project(LOCAL_TENANT, LOCAL_USER, brief, Some(key))
         .await
-        .map_err(refused)
+        .map_err(|error| refused(&error))
 }
 
 async fn newest(house: &House) -> Result<Project, Failure> {
@@ -149,9 +149,9 @@ fn run_of(project: &Project) -> Result<RunId, Failure> {
     })
 }
 
-fn refused(error: AgencyError) -> Failure {
-    match &error {
-        AgencyError::Store(_) | AgencyError::Start(_) => Failure::environment(chain(&error)),
-        _ => Failure::unusable(chain(&error)),
+fn refused(error: &AgencyError) -> Failure {
+    match error {
+        AgencyError::Store(_) | AgencyError::Start(_) => Failure::environment(chain(error)),
+        _ => Failure::unusable(chain(error)),
     }
 }

@@ -53,7 +53,7 @@ impl Pending {
 
     /// Writes the note as a whole or not at all; `false` when a whole one was there.
     fn note(&self, key: &str, afresh: bool) -> io::Result<bool> {
-        std::fs::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
+        std::fs::create_dir_all(self.path.parent().unwrap_or_else(|| Path::new(".")))?;
         let beside = self.path.with_extension(key);
         let written = std::fs::File::create(&beside).and_then(|mut file| {
             file.write_all(key.as_bytes())?;

@@ -121,7 +121,10 @@ impl Report {
         let used = usage::total(pool, LOCAL_TENANT, project).await;
         let mut artifacts = all_artifacts(house, project).await?;
         artifacts.sort_by(|one, other| one.file_name.cmp(&other.file_name));
-        let last = state.plan_replies.last().or(state.prd_replies.last());
+        let last = state
+            .plan_replies
+            .last()
+            .or_else(|| state.prd_replies.last());
         Ok(Self {
             status: run.status,
             project,
@@ -130,7 +133,7 @@ impl Report {
             artifacts,
             used: used.map_err(|error| looked_up(&error))?,
             model: last.map(|reply| reply.reply.model.clone()),
-            is_offline: last.map_or(house.model.is_offline(), |reply| reply.offline),
+            is_offline: last.map_or_else(|| house.model.is_offline(), |reply| reply.offline),
             error: run.error.map(|error| told(&error)),
         })
     }

@@ -53,7 +53,7 @@ async fn a_project_made_by_a_request_is_followed_through_the_socket_to_its_end()
     let created: Value = created.json().await.unwrap();
     let id = created["project_id"]
         .as_str()
-        .or(created["id"].as_str())
+        .or_else(|| created["id"].as_str())
         .unwrap()
         .to_owned();
 

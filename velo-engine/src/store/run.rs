@@ -50,6 +50,15 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Active,
+        Self::Waiting,
+        Self::Paused,
+        Self::Completed,
+        Self::Cancelled,
+    ];
+
     /// Its name in the database and in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -93,6 +102,17 @@ pub(crate) async fn get(db: impl PgExecutor<'_>, id: RunId) -> Result<Option<Run
 }
 
 pub(crate) const LIST: &str = "\
+-- velo: run.list
+select r.id, r.graph, r.version, r.thread, r.status, r.error, r.created_at, r.finished_at,
+       coalesce((select max(s.seq) from velo.step s where s.run_id = r.id), 0) as steps,
+       exists (select from velo.queue q where q.run_id = r.id and q.worker is not null) as is_leased
+from velo.run r
+where r.id < coalesce($1, 9223372036854775807)
+  and r.status = any($2)
+order by r.id desc
+limit $3";
+
+pub(crate) const UNFINISHED: &str = "\
 -- velo: run.list_unfinished
 select r.id, r.graph, r.version, r.thread, r.status, r.error, r.created_at, r.finished_at,
        coalesce((select max(s.seq) from velo.step s where s.run_id = r.id), 0) as steps,
@@ -108,8 +128,58 @@ pub(crate) async fn unfinished(
     before: Option<RunId>,
     limit: i64,
 ) -> Result<Vec<Run>, sqlx::Error> {
+    sqlx::query_as(UNFINISHED)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(db)
+        .await
+}
+
+pub(crate) async fn list(
+    db: impl PgExecutor<'_>,
+    statuses: &[RunStatus],
+    before: Option<RunId>,
+    limit: i64,
+) -> Result<Vec<Run>, sqlx::Error> {
+    let statuses: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
     sqlx::query_as(LIST)
         .bind(before)
+        .bind(statuses)
+        .bind(limit)
+        .fetch_all(db)
+        .await
+}
+
+pub(crate) const HISTORY: &str = "\
+-- velo: run.history
+select s.seq, s.fence, s.at, s.delta, s.control, b.control as before
+from velo.step s
+left join velo.step b on b.run_id = s.run_id and b.seq = s.seq - 1
+where s.run_id = $1
+  and s.seq > $2
+order by s.seq
+limit $3";
+
+/// A step with its payloads, and what was to be done in it.
+#[derive(Debug, FromRow)]
+pub(crate) struct StoredHistory {
+    pub(crate) seq: i32,
+    pub(crate) fence: i64,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) delta: Vec<u8>,
+    pub(crate) control: Vec<u8>,
+    pub(crate) before: Option<Vec<u8>>,
+}
+
+pub(crate) async fn history(
+    db: impl PgExecutor<'_>,
+    id: RunId,
+    after: i32,
+    limit: i64,
+) -> Result<Vec<StoredHistory>, sqlx::Error> {
+    sqlx::query_as(HISTORY)
+        .bind(id)
+        .bind(after)
         .bind(limit)
         .fetch_all(db)
         .await
