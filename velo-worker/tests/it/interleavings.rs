@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use serde::{Deserialize, Deserializer, Serialize};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -954,35 +955,76 @@ async fn whatever_message_is_lost_the_run_completes_and_nothing_happens_twice() 
         At::Statement("queue.wake"),
         At::Statement("begin"),
     ];
-    for at in PLACES {
-        for loss in [Loss::Answer, Loss::Request] {
+    const AT_ONCE: usize = 6;
+    let cases = PLACES
+        .iter()
+        .flat_map(|at| [(*at, Loss::Answer), (*at, Loss::Request)]);
+    futures::stream::iter(cases)
+        .for_each_concurrent(AT_ONCE, |(at, loss)| async move {
+            let case = format!("{at:?} {loss:?}");
             let engine = with_effects().await;
             let proxy = Proxy::before(&engine).await;
             let paid = Calls::default();
             let graph = a_bit_of_everything(&paid);
-            let sprung = proxy.lose(*at, loss.clone());
+            let sprung = proxy.lose(at, loss);
             let run = engine.start(&graph, Log::default()).await.unwrap();
             let beside = Beside::start(worker(&proxy.engine, graph));
             within(sprung.notified()).await;
             completes(&engine, run).await;
             let state: Log = engine.state(run).await.unwrap();
             let lines = ["first", "each 0", "each 1", "each 2", "second", "last"];
-            assert_eq!(state.lines, lines, "{at:?} {loss:?}");
-            let affected = effects(&engine).await;
-            assert_eq!(
-                affected,
-                ["each 0", "each 1", "each 2", "second"],
-                "{at:?} {loss:?}"
-            );
-            assert_eq!(
-                engine.events(run, 0, 10).await.unwrap().len(),
-                1,
-                "{at:?} {loss:?}"
-            );
-            assert_eq!(paid.made(), 4, "{at:?} {loss:?}");
+            assert_eq!(state.lines, lines, "{case}");
+            let affected = ["each 0", "each 1", "each 2", "second"];
+            assert_eq!(effects(&engine).await, affected, "{case}");
+            assert_eq!(engine.events(run, 0, 10).await.unwrap().len(), 1, "{case}");
+            assert_eq!(paid.made(), 4, "{case}");
             beside.stop().await;
-        }
-    }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn branches_that_had_finished_are_not_run_again_by_the_worker_that_takes_over() {
+    let engine = with_effects().await;
+    let calls = Calls::default();
+    let counted = calls.clone();
+    let graph = Graph::builder("wide", 1)
+        .node(FIRST, async |_: Context<Log>| {
+            Ok(Next::send_all(EACH, 0..3))
+        })
+        .node(EACH, move |cx: Context<Log, u32>| {
+            let counted = counted.clone();
+            async move {
+                counted.next();
+                affect(&cx, cx.input().to_string()).await?;
+                match (*cx.input(), cx.fence()) {
+                    // Outlives the first worker only as a row.
+                    (1, _) if cx.attempt() == 1 => return Err(NodeError::transient("once")),
+                    (2, 1) => counted.pass().await,
+                    _ => (),
+                }
+                Ok(line(format!("{} attempt {}", cx.input(), cx.attempt())).into())
+            }
+        })
+        .default_retry(quickly(2))
+        .start(FIRST)
+        .may_go(FIRST, EACH)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let doomed = Beside::start(worker(&engine, graph.clone()));
+    within(calls.came.notified()).await;
+    let written =
+        "select (select count(*) from velo.outcome) + (select count(*) from velo.failure)";
+    until(async || count(&engine, written).await == 2).await;
+    doomed.die().await;
+    let heir = Beside::start(worker(&engine, graph));
+    completes(&engine, run).await;
+    let state: Log = engine.state(run).await.unwrap();
+    assert_eq!(state.lines, ["0 attempt 1", "1 attempt 2", "2 attempt 1"]);
+    assert_eq!(effects(&engine).await, ["0", "1", "2"]);
+    assert_eq!(calls.made(), 5);
+    heir.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1036,20 +1078,43 @@ async fn messages_that_are_lost_at_random_and_workers_that_die_lose_and_repeat_n
         .may_go(SECOND, FIRST)
         .compile()
         .unwrap();
+    let endless = single(
+        async |cx: Context<Log>| {
+            cx.cancelled().await;
+            Err(NodeError::transient("cancelled"))
+        },
+        quickly(1_000),
+    );
     let proxy = Proxy::before(&engine).await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         runs.push(engine.start(&graph, Log::default()).await.unwrap());
     }
-    let steady = Beside::start(worker(&proxy.engine, graph.clone()));
+    let steady = worker(&proxy.engine, graph.clone()).serve(endless.clone());
+    let steady = Beside::start(steady);
     until(async || count(&engine, "select count(*) from velo.worker").await == 1).await;
     proxy.lose_one_in(40);
+    // These never end by themselves.
+    let mut given_up = Vec::new();
     for _ in 0..4 {
+        given_up.push(engine.start(&endless, Log::default()).await.unwrap());
+    }
+    let ended = given_up.clone();
+    for death in 1..=4 {
         let doomed = Beside::start(worker(&proxy.engine, graph.clone()).concurrency(8));
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Of 192 in all.
+        let steps = 24 + 30 * death;
+        until(async || count(&engine, "select count(*) from velo.step").await >= steps).await;
         doomed.die().await;
+        // In the middle of whatever they are doing.
+        let cancelled = engine.cancel(given_up.remove(0)).await.unwrap();
+        assert!(cancelled);
     }
     proxy.lose_one_in(0);
+    for run in ended {
+        let found = settled(&engine, run).await;
+        assert_eq!(found.status, RunStatus::Cancelled);
+    }
     for run in runs {
         let found = settled(&engine, run).await;
         assert_eq!(found.status, RunStatus::Completed, "{:?}", found.error);
