@@ -45,6 +45,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) statements: bool,
 
+    /// Has the worker's pool hand out connections without asking first whether they live, which is a
+    /// round trip before each statement.
+    #[arg(long)]
+    pub(crate) untested: bool,
+
     /// Connections of a worker's pool.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=200))]
     pub(crate) pool: u32,

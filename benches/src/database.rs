@@ -54,6 +54,7 @@ impl<'a> Database<'a> {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(60))
+            .test_before_acquire(!self.server.is_untested)
             .connect_with(self.options.clone())
             .await?;
         Ok(Engine::connect(pool))

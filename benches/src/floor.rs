@@ -214,7 +214,7 @@ pub(crate) async fn measure(args: &Args, server: &Server, lines: &mut Lines) -> 
             let rows = floor.inserts(&payload, batch, args.seconds).await?;
             let cost = database.meter.since(&mark).await?;
             inserts[case].push(rows);
-            costs[case].push(rows * cost.took.as_secs_f64(), cost);
+            costs[case].push(rows * Duration::from_secs(args.seconds).as_secs_f64(), cost);
         }
         latencies.extend(floor.latencies(Duration::from_secs(args.seconds)).await?);
     }

@@ -74,7 +74,7 @@ async fn run(args: &Args) -> Outcome {
     if args.driver {
         return driver::drive().await;
     }
-    let server = Server::find(args.statements).await?;
+    let server = Server::find(args.statements, args.untested).await?;
     let mut lines = Lines::new(args.json);
     for workload in args.workloads() {
         let (server, lines) = (&server, &mut lines);

@@ -36,11 +36,13 @@ pub(crate) struct Server {
     programs: Option<PathBuf>,
     /// Whether meters tell what the server spent its time on.
     pub(crate) tells_statements: bool,
+    /// Whether workers' pools leave connections untested.
+    pub(crate) is_untested: bool,
 }
 
 impl Server {
     /// The server that DATABASE_URL names, or a private one.
-    pub(crate) async fn find(tells_statements: bool) -> Outcome<Self> {
+    pub(crate) async fn find(tells_statements: bool, is_untested: bool) -> Outcome<Self> {
         let (private, options) = match std::env::var("DATABASE_URL") {
             Ok(url) if !url.trim().is_empty() => (None, PgConnectOptions::from_str(&url)?),
             _ => {
@@ -52,6 +54,7 @@ impl Server {
         let mut server = Self::at(options).await?;
         server.private = private;
         server.tells_statements = tells_statements;
+        server.is_untested = is_untested;
         server.drop_leftovers().await?;
         Ok(server)
     }
@@ -72,6 +75,7 @@ impl Server {
         Ok(Self {
             private: None,
             tells_statements: false,
+            is_untested: false,
             options,
             postmaster: cpu::parent(backend),
             programs: programs.map(PathBuf::from),
