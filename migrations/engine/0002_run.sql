@@ -135,12 +135,12 @@ create index queue_ready on velo.queue (code, priority, ready_at) where ready_at
 create index queue_asleep on velo.queue (wake_at) where wake_at is not null;
 create index queue_leased on velo.queue (worker) where worker is not null;
 
--- Says whether the lease still holds, and lets nobody take it away before the transaction ends.
+-- Lets nobody take leases away from the worker before the transaction ends.
 --
--- Whoever takes leases away holds the exclusive form of this lock. The check is a statement of its
--- own because the snapshot of the first one may be older than the lock. The time limit is for a
--- process that freezes between this call and its commit: it must not hold the lock for ever.
-create function velo.hold(p_worker integer, p_run bigint, p_fence bigint) returns boolean
+-- Whoever takes leases away holds the exclusive form of this lock. What is decided by a lease is read in a
+-- later statement, because the snapshot of the first one may be older than the lock. The time limit is
+-- for a process that freezes between this call and its commit: it must not hold the lock for ever.
+create function velo.keep_leases(p_worker integer) returns void
 language plpgsql as $$
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -149,8 +149,18 @@ begin
     end if;
     perform pg_advisory_xact_lock_shared(1986358383, p_worker);
     perform set_config('idle_in_transaction_session_timeout', '10000', true);
-    return exists (select from velo.queue
-                   where run_id = p_run and branch = 0 and worker = p_worker and fence = p_fence);
+end $$;
+
+-- Says whether the lease still holds, and lets nobody take it away before the transaction ends.
+--
+-- By the run's key alone, here and below: as a condition on the worker the planner may prefer to read
+-- all that the worker has.
+create function velo.hold(p_worker integer, p_run bigint, p_fence bigint) returns boolean
+language plpgsql as $$
+begin
+    perform velo.keep_leases(p_worker);
+    return coalesce((select q.worker = p_worker and q.fence = p_fence
+                     from velo.queue q where q.run_id = p_run and q.branch = 0), false);
 end $$;
 
 -- Commits steps of several runs that one worker holds, and says of each what became of it:
@@ -158,15 +168,18 @@ end $$;
 -- earlier one has committed the step since this one began, by a COMMIT that came late; `lost`, when the
 -- lease is gone.
 -- `p_then` says what becomes of the lease: k(eep), y(ield) or f(inish the run).
+--
+-- Plans are kept, here and in `claim`: for arrays a new one always looks cheaper, and making it costs
+-- more than the statement.
 create function velo.commit_steps(
     p_worker integer, p_run bigint[], p_fence bigint[], p_seq integer[],
     p_delta bytea[], p_control bytea[], p_snapshot bytea[], p_then text[]
 ) returns table (place integer, verdict text)
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     kept bigint[];
 begin
-    perform velo.hold(p_worker, 0, 0);
+    perform velo.keep_leases(p_worker);
     with given as (
         select * from unnest(p_run, p_fence, p_seq, p_delta, p_control, p_snapshot)
                as g (run_id, fence, seq, delta, control, snapshot)
@@ -174,8 +187,8 @@ begin
         insert into velo.step (run_id, seq, fence, delta, control, snapshot)
         select g.run_id, g.seq, g.fence, g.delta, g.control, g.snapshot
         from given g
-        join velo.queue q on q.run_id = g.run_id and q.branch = 0
-                         and q.worker = p_worker and q.fence = g.fence
+        where (select q.worker = p_worker and q.fence = g.fence
+               from velo.queue q where q.run_id = g.run_id and q.branch = 0)
         on conflict (run_id, seq) do nothing
         returning step.run_id
     )
@@ -216,6 +229,29 @@ begin
     from unnest(p_run, p_fence, p_seq) with ordinality as g (run_id, fence, seq, place);
 end $$;
 
+-- Keeps outcomes of tasks of one step whose siblings are still at work; says of each whether it was added,
+-- or null of all when the lease is gone.
+create function velo.add_outcomes(
+    p_worker integer, p_run bigint, p_fence bigint, p_seq integer, p_task integer[], p_outcome bytea[]
+) returns integer[]
+language plpgsql as $$
+declare
+    added integer[];
+begin
+    if not velo.hold(p_worker, p_run, p_fence) then
+        return null;
+    end if;
+    with kept as (
+        insert into velo.outcome (run_id, seq, task, fence, outcome)
+        select p_run, p_seq, g.task, p_fence, g.outcome
+        from unnest(p_task, p_outcome) as g (task, outcome)
+        on conflict do nothing
+        returning task
+    )
+    select coalesce(array_agg(kept.task), '{}') into added from kept;
+    return added;
+end $$;
+
 -- Keeps the result of a side effect: true; false, when one is there already, which then counts; null,
 -- when the lease is gone.
 create function velo.memoise(
@@ -238,7 +274,7 @@ end $$;
 -- was given up: what it would lease now, nobody would take over.
 create function velo.claim(p_worker integer, p_codes text[], p_limit integer, p_only bigint)
 returns table (run_id bigint, fence bigint, code text, is_cancelled boolean)
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 begin
     perform pg_advisory_xact_lock_shared(1986358383, p_worker);
     if not exists (select from velo.worker w where w.id = p_worker) then

@@ -248,14 +248,16 @@ impl<S: State> Turn<'_, S> {
     async fn restore(&self) -> Result<Option<Place<S>>, NodeError> {
         let mut backoff = Backoff::default();
         loop {
-            // First, so that what comes while the run is being read is noticed before it is given back.
-            let heard = store::lease::heard(&self.setting.pool, self.lease).await;
-            let stored = match heard {
-                Ok(()) => store::load::stored(&self.setting.pool, self.lease.run).await,
-                Err(error) => Err(error),
-            };
-            match stored {
+            match store::load::stored(&self.setting.pool, self.lease.run).await {
                 Ok(None) => return Ok(None),
+                // Noted first, then read again: what comes after the note is noticed before the run is
+                // given back.
+                Ok(Some(stored)) if stored.is_poked => {
+                    match store::lease::heard(&self.setting.pool, self.lease).await {
+                        Ok(()) => (),
+                        Err(_) => backoff.wait().await,
+                    }
+                }
                 Ok(Some(stored)) => {
                     return Place::restore(self.graph.shape(), stored)
                         .map(Some)

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 
-use super::wait::{self, StoredSignal, StoredWait};
+use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
 use crate::run_id::RunId;
 
 /// Where a run stands, as stored.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Stored {
     /// From the newest snapshot to the newest step; never empty.
     pub(crate) steps: Vec<StoredStep>,
@@ -17,6 +17,8 @@ pub(crate) struct Stored {
     pub(crate) failures: Vec<StoredFailures>,
     pub(crate) waits: Vec<StoredWait>,
     pub(crate) signals: Vec<StoredSignal>,
+    /// Whether something has come for the run since a worker last looked.
+    pub(crate) is_poked: bool,
 }
 
 #[derive(Debug, FromRow)]
@@ -27,21 +29,21 @@ pub(crate) struct StoredStep {
     pub(crate) snapshot: Option<Vec<u8>>,
 }
 
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 pub(crate) struct StoredMemo {
     pub(crate) task: i32,
     pub(crate) name: String,
     pub(crate) value: Vec<u8>,
 }
 
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 pub(crate) struct StoredOutcome {
     pub(crate) task: i32,
     pub(crate) outcome: Vec<u8>,
 }
 
 /// The failed attempts of one task.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 pub(crate) struct StoredFailures {
     pub(crate) task: i32,
     /// All of them.
@@ -73,61 +75,135 @@ where run_id = $1
               limit 1)
 order by seq";
 
-pub(crate) const MEMOS: &str = "\
--- velo: run.load_memos
-select task, name, value
-from velo.memo
-where run_id = $1
-  and seq = $2";
+/// Most unused signals that one look finds; later ones are found by later looks.
+const SIGNALS_MAX: i64 = 1_000;
 
-pub(crate) const OUTCOMES: &str = "\
--- velo: run.load_outcomes
-select task, outcome
-from velo.outcome
-where run_id = $1
-  and seq = $2";
+// All in one statement: a run that was just leased costs one round trip before its first node.
+pub(crate) const ALL: &str = "\
+-- velo: run.load
+with place as (
+  select (select max(seq) from velo.step where run_id = $1) as newest,
+         (select seq from velo.step where run_id = $1 and snapshot is not null
+          order by seq desc limit 1) as base
+)
+select 'step' as kind, s.seq::bigint as a, 0 as b, null::text as name, null::text as label,
+       s.delta as one, case when s.seq = p.newest then s.control end as two, s.snapshot as three,
+       null::jsonb as json, null::float8 as due_in, false as is_due, false as is_seen
+from place p
+join velo.step s on s.run_id = $1 and s.seq >= p.base
+union all
+select 'memo', m.task, 0, m.name, null, m.value, null, null, null, null, false, false
+from place p
+join velo.memo m on m.run_id = $1 and m.seq = p.newest + 1
+union all
+select 'outcome', o.task, 0, null, null, o.outcome, null, null, null, null, false, false
+from place p
+join velo.outcome o on o.run_id = $1 and o.seq = p.newest + 1
+union all
+(select distinct on (f.task)
+        'failure', f.task,
+        (count(*) filter (where not f.is_settled) over (partition by f.task))::integer,
+        null, (max(f.attempt) over (partition by f.task))::text, null, null, null, f.error,
+        case when f.is_settled then 0
+             else extract(epoch from f.retry_at - clock_timestamp())::float8 end,
+        false, false
+ from place p
+ join velo.failure f on f.run_id = $1 and f.seq = p.newest + 1
+ order by f.task, f.attempt desc)
+union all
+select 'wait', w.task, 0, w.name, w.kind, null, null, null, w.answer, null,
+       coalesce(w.due_at <= clock_timestamp(), false), w.is_seen
+from place p
+join velo.wait w on w.run_id = $1 and w.seq = p.newest + 1
+union all
+(select 'signal', i.id, 0, i.name, null, null, null, null, i.payload, null, false, false
+ from velo.signal i
+ where i.run_id = $1 and i.used_seq is null
+ order by i.id
+ limit $2)
+union all
+select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
+from velo.queue q
+where q.run_id = $1 and q.branch = 0 and q.is_poked";
 
-pub(crate) const FAILURES: &str = "\
--- velo: run.load_failures
-select distinct on (task)
-       task,
-       max(attempt) over (partition by task) as number,
-       (count(*) filter (where not is_settled) over (partition by task))::integer as counted,
-       case when is_settled then 0
-            else extract(epoch from retry_at - clock_timestamp())::float8 end as due_in,
-       error
-from velo.failure
-where run_id = $1
-  and seq = $2
-order by task, attempt desc";
+/// A row of [`ALL`], of whatever kind.
+#[derive(Debug, FromRow)]
+struct Row {
+    kind: String,
+    a: i64,
+    b: i32,
+    name: Option<String>,
+    label: Option<String>,
+    one: Option<Vec<u8>>,
+    two: Option<Vec<u8>>,
+    three: Option<Vec<u8>>,
+    json: Option<Value>,
+    due_in: Option<f64>,
+    is_due: bool,
+    is_seen: bool,
+}
 
 /// Reads where the run stands; `None` when there is no such run.
 pub(crate) async fn stored(pool: &PgPool, run: RunId) -> Result<Option<Stored>, sqlx::Error> {
-    let steps = steps(pool, run).await?;
-    let Some(last) = steps.last() else {
-        return Ok(None);
-    };
-    let next = last.seq + 1;
-    Ok(Some(Stored {
-        memos: sqlx::query_as(MEMOS)
-            .bind(run)
-            .bind(next)
-            .fetch_all(pool)
-            .await?,
-        outcomes: sqlx::query_as(OUTCOMES)
-            .bind(run)
-            .bind(next)
-            .fetch_all(pool)
-            .await?,
-        failures: sqlx::query_as(FAILURES)
-            .bind(run)
-            .bind(next)
-            .fetch_all(pool)
-            .await?,
-        waits: wait::load(pool, run, next).await?,
-        signals: wait::signals(pool, run).await?,
-        steps,
-    }))
+    let rows: Vec<Row> = sqlx::query_as(ALL)
+        .bind(run)
+        .bind(SIGNALS_MAX)
+        .fetch_all(pool)
+        .await?;
+    let mut stored = Stored::default();
+    for row in rows {
+        stored.take(row)?;
+    }
+    stored.steps.sort_by_key(|step| step.seq);
+    stored.signals.sort_by_key(|signal| signal.id);
+    Ok((!stored.steps.is_empty()).then_some(stored))
+}
+
+impl Stored {
+    fn take(&mut self, row: Row) -> Result<(), sqlx::Error> {
+        let odd = |what: &str| sqlx::Error::Protocol(format!("run.load answered with {what}"));
+        let small = i32::try_from(row.a).map_err(|_| odd("a number out of range"));
+        match row.kind.as_str() {
+            "step" => self.steps.push(StoredStep {
+                seq: small?,
+                delta: row.one.unwrap_or_default(),
+                control: row.two,
+                snapshot: row.three,
+            }),
+            "memo" => self.memos.push(StoredMemo {
+                task: small?,
+                name: row.name.unwrap_or_default(),
+                value: row.one.unwrap_or_default(),
+            }),
+            "outcome" => self.outcomes.push(StoredOutcome {
+                task: small?,
+                outcome: row.one.unwrap_or_default(),
+            }),
+            "failure" => self.failures.push(StoredFailures {
+                task: small?,
+                number: row.label.and_then(|label| label.parse().ok()).unwrap_or(0),
+                counted: row.b,
+                due_in: row.due_in,
+                error: sqlx::types::Json(row.json.unwrap_or_default()),
+            }),
+            "wait" => self.waits.push(StoredWait {
+                task: small?,
+                name: row.name.unwrap_or_default(),
+                kind: row.label.unwrap_or_default(),
+                answer: row.json,
+                is_due: row.is_due,
+                is_seen: row.is_seen,
+            }),
+            "signal" => self.signals.push(StoredSignal {
+                id: row.a,
+                name: row.name.unwrap_or_default(),
+                payload: row.json.unwrap_or_default(),
+            }),
+            "poke" => self.is_poked = true,
+            other => return Err(odd(other)),
+        }
+        Ok(())
+    }
 }
 
 /// The steps from the newest snapshot on.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use super::failure::interval;
 use crate::lease::Lease;
@@ -39,7 +39,7 @@ pub struct Question {
 }
 
 /// A wait, as a later attempt finds it.
-#[derive(Debug, Clone, PartialEq, FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredWait {
     pub(crate) task: i32,
     pub(crate) name: String,
@@ -52,51 +52,11 @@ pub(crate) struct StoredWait {
 }
 
 /// A signal that no step has used.
-#[derive(Debug, Clone, PartialEq, FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredSignal {
     pub(crate) id: i64,
     pub(crate) name: String,
     pub(crate) payload: Value,
-}
-
-pub(crate) const LOAD: &str = "\
--- velo: wait.load
-select task, name, kind, answer, is_seen,
-       coalesce(due_at <= clock_timestamp(), false) as is_due
-from velo.wait
-where run_id = $1
-  and seq = $2";
-
-pub(crate) async fn load(
-    pool: &PgPool,
-    run: RunId,
-    seq: i32,
-) -> Result<Vec<StoredWait>, sqlx::Error> {
-    sqlx::query_as(LOAD)
-        .bind(run)
-        .bind(seq)
-        .fetch_all(pool)
-        .await
-}
-
-/// Most unused signals that one turn looks at; later ones are looked at by later steps.
-const SIGNALS_MAX: i64 = 1_000;
-
-pub(crate) const SIGNALS: &str = "\
--- velo: signal.load
-select id, name, payload
-from velo.signal
-where run_id = $1
-  and used_seq is null
-order by id
-limit $2";
-
-pub(crate) async fn signals(pool: &PgPool, run: RunId) -> Result<Vec<StoredSignal>, sqlx::Error> {
-    sqlx::query_as(SIGNALS)
-        .bind(run)
-        .bind(SIGNALS_MAX)
-        .fetch_all(pool)
-        .await
 }
 
 pub(crate) const USE: &str = "\
