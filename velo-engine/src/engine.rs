@@ -1,5 +1,6 @@
 //! The engine as its users see it: start runs, look at them, steer them.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -48,6 +49,7 @@ pub const PAGE_MAX: i64 = 1_000;
 pub struct Engine {
     pool: PgPool,
     places: Places,
+    hints: Arc<Hints>,
 }
 
 impl Engine {
@@ -68,6 +70,7 @@ impl Engine {
     pub fn connect(pool: PgPool) -> Self {
         Self {
             places: Places::of(&pool),
+            hints: Arc::default(),
             pool,
         }
     }
@@ -302,7 +305,7 @@ impl Engine {
         let resumed = store::run::resume(&self.pool, run)
             .await
             .map_err(EngineError::on("resume the run"))?;
-        self.hint().await;
+        self.hint();
         Ok(resumed)
     }
 
@@ -347,7 +350,7 @@ impl Engine {
                 name: question.name.clone(),
             });
         }
-        self.hint().await;
+        self.hint();
         Ok(())
     }
 
@@ -375,7 +378,7 @@ impl Engine {
         self.signal_in_tx(&mut conn, run, name, payload, key)
             .await?;
         drop(conn);
-        self.hint().await;
+        self.hint();
         Ok(())
     }
 
@@ -426,10 +429,46 @@ impl Engine {
     }
 
     /// Wakes workers that wait. What is lost here is found by their own looking.
-    pub(crate) async fn hint(&self) {
-        if let Err(error) = store::run::notify(&self.pool).await {
-            tracing::debug!(%error, "could not wake the workers");
+    ///
+    /// Many callers at once share one message: each wakes every idle worker.
+    pub(crate) fn hint(&self) {
+        if self.hints.ask() {
+            let (pool, hints) = (self.pool.clone(), Arc::clone(&self.hints));
+            tokio::spawn(async move {
+                loop {
+                    if let Err(error) = store::run::notify(&pool).await {
+                        tracing::debug!(%error, "could not wake the workers");
+                    }
+                    if !hints.go_on() {
+                        return;
+                    }
+                }
+            });
         }
+    }
+}
+
+/// Whether a message to the workers is under way, and whether another one was asked for since it left.
+#[derive(Debug, Default)]
+struct Hints {
+    state: Mutex<(bool, bool)>,
+}
+
+impl Hints {
+    /// Asks for a message; whether the caller is to send it.
+    fn ask(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (is_under_way, is_asked_again) = &mut *state;
+        *is_asked_again = *is_under_way;
+        !std::mem::replace(is_under_way, true)
+    }
+
+    /// A message was sent; whether another one is to follow.
+    fn go_on(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (is_under_way, is_asked_again) = &mut *state;
+        *is_under_way = std::mem::take(is_asked_again);
+        *is_under_way
     }
 }
 

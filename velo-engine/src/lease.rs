@@ -176,16 +176,29 @@ impl Incarnation {
 /// The SQLSTATE of a claim by a worker that was given up.
 pub const GIVEN_UP: &str = "VL001";
 
-/// Readies runs whose time has come; returns how long until the next one's comes.
+/// What a look at the timers found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Woken {
+    /// Runs whose time had come.
+    pub runs: usize,
+    /// How long until the next one's comes.
+    pub next_in: Option<Duration>,
+}
+
+/// Readies runs whose time has come.
 ///
 /// # Errors
 /// The database's.
 ///
 /// # Cancel safety
 /// Nothing is lost.
-pub async fn wake(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
-    let seconds = store::lease::wake(pool).await?;
-    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()))
+pub async fn wake(pool: &PgPool) -> Result<Woken, sqlx::Error> {
+    let (runs, seconds) = store::lease::wake(pool).await?;
+    let duration = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    Ok(Woken {
+        runs: usize::try_from(runs).unwrap_or(0),
+        next_in: seconds.and_then(duration),
+    })
 }
 
 /// Gives up workers whose heartbeat has stopped, and hands their runs on; returns how many runs.

@@ -172,7 +172,7 @@ impl<'a, S: State> Start<'a, S> {
                 return Err(EngineError::on(STARTING)(error));
             }
         }
-        self.engine.hint().await;
+        self.engine.hint();
         Ok(id)
     }
 

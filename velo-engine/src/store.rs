@@ -40,6 +40,7 @@ pub const STATEMENTS: &[&str] = &[
     memo::GET,
     memo::KEEP,
     outcome::ADD,
+    outcome::ADD_ALL,
     outcome::GET,
     run::CANCEL,
     run::GET,

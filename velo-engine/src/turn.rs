@@ -28,6 +28,7 @@ use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
+use crate::next::Next;
 use crate::observed::{Happening, Observed};
 use crate::places::Places;
 use crate::resources::Resources;
@@ -334,65 +335,135 @@ impl<S: State> Turn<'_, S> {
                 }
             };
             let Some(joined) = joined else { break };
-            let Ended {
-                index,
-                result,
-                scene,
-            } = match joined {
-                Ok(ended) => ended,
-                // Panics of nodes are caught inside, and nothing here aborts a task: this is one of
-                // dropping what a node had.
-                Err(error) => {
-                    let panic = error.into_panic();
-                    return Flow::End(self.pause(&of_panic(&*panic)).await);
+            // What has finished meanwhile goes together into one statement.
+            let mut plain = Vec::new();
+            for joined in
+                std::iter::once(joined).chain(std::iter::from_fn(|| running.try_join_next()))
+            {
+                let ended = match joined {
+                    Ok(ended) => ended,
+                    // Panics of nodes are caught inside, and nothing here aborts a task: this is one of
+                    // dropping what a node had.
+                    Err(error) => {
+                        let panic = error.into_panic();
+                        return Flow::End(self.pause(&of_panic(&*panic)).await);
+                    }
+                };
+                waiting.leave(ended.index);
+                scenes.retain(|other| !Arc::ptr_eq(other, &ended.scene));
+                match ended {
+                    Ended {
+                        index,
+                        result: Some(Ok(outcome)),
+                        scene,
+                    } if scene.is_plain() => {
+                        plain.push((index, outcome, scene));
+                    }
+                    ended => match self.take_in(place, ended, &mut waiting).await {
+                        Some(flow) => return flow,
+                        None => continue,
+                    },
                 }
-            };
-            waiting.leave(index);
-            scenes.retain(|other| !Arc::ptr_eq(other, &scene));
-            let outcome = match result {
-                Some(Ok(outcome)) => outcome,
-                Some(Err(error)) => {
-                    scene.undo();
-                    self.fail(place, index, &scene.node, error).await;
-                    continue;
-                }
-                None => {
-                    scene.undo();
-                    self.wait(place, &scene).await;
-                    continue;
-                }
-            };
-            let committed = if place.lacks_only(index) {
-                self.commit_step(place, index, outcome, &scene).await
-            } else {
-                self.commit_outcome(place, index, outcome, &scene).await
-            };
-            match committed {
-                Committed::Outcome => scene.observe(Happening::Finished),
-                Committed::Step(flow) => return flow,
-                Committed::Again if place.forgives() => {
-                    scene.undo();
-                    place.memos.insert(task_number(index), scene.kept());
-                    waiting.wait(index);
-                }
-                Committed::Unknown if place.forgives() => return Flow::Reload,
-                Committed::Again => {
-                    scene.undo();
-                    self.fail(place, index, &scene.node, too_many_losses())
-                        .await;
-                }
-                Committed::Unknown => {
-                    self.fail(place, index, &scene.node, too_many_losses())
-                        .await;
-                    return Flow::Reload;
-                }
-                Committed::Failed(error) => {
-                    scene.undo();
-                    self.fail(place, index, &scene.node, error).await;
-                }
+            }
+            if let Some(flow) = self.take_in_plain(place, plain, &mut waiting).await {
+                return flow;
             }
         }
         Flow::End(self.park(place).await)
+    }
+
+    /// Takes in attempts that left nothing but their outcomes; what follows, if that was the last of the
+    /// step.
+    async fn take_in_plain(
+        &self,
+        place: &mut Place<S>,
+        mut plain: Vec<(usize, Next<S>, Arc<Scene>)>,
+        waiting: &mut Admission,
+    ) -> Option<Flow> {
+        // The last one's outcome goes with the step itself.
+        let last = (plain.len() == place.missing())
+            .then(|| plain.pop())
+            .flatten();
+        if !plain.is_empty() {
+            let mut finished = Vec::new();
+            let mut shown = Vec::new();
+            for (index, outcome, scene) in plain {
+                scene.undo();
+                shown.push((index, scene));
+                finished.push((index, outcome));
+            }
+            let refused = self.commit_outcomes(place, finished).await;
+            for (index, scene) in shown {
+                match refused.iter().find(|(refused, _)| *refused == index) {
+                    Some((_, error)) => self.fail(place, index, &scene.node, error.clone()).await,
+                    None => scene.observe(Happening::Finished),
+                }
+            }
+        }
+        let (index, outcome, scene) = last?;
+        let ended = Ended {
+            index,
+            result: Some(Ok(outcome)),
+            scene,
+        };
+        self.take_in(place, ended, waiting).await
+    }
+
+    /// Takes in one attempt that came to its end; what follows, if that was the last of the step.
+    async fn take_in(
+        &self,
+        place: &mut Place<S>,
+        ended: Ended<S>,
+        waiting: &mut Admission,
+    ) -> Option<Flow> {
+        let Ended {
+            index,
+            result,
+            scene,
+        } = ended;
+        let outcome = match result {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) => {
+                scene.undo();
+                self.fail(place, index, &scene.node, error).await;
+                return None;
+            }
+            None => {
+                scene.undo();
+                self.wait(place, &scene).await;
+                return None;
+            }
+        };
+        let committed = if place.lacks_only(index) {
+            self.commit_step(place, index, outcome, &scene).await
+        } else {
+            self.commit_outcome(place, index, outcome, &scene).await
+        };
+        match committed {
+            Committed::Outcome => scene.observe(Happening::Finished),
+            Committed::Step(flow) => return Some(flow),
+            Committed::Again if place.forgives() => {
+                scene.undo();
+                place.memos.insert(task_number(index), scene.kept());
+                waiting.wait(index);
+            }
+            Committed::Unknown if place.forgives() => return Some(Flow::Reload),
+            Committed::Again => {
+                scene.undo();
+                self.fail(place, index, &scene.node, too_many_losses())
+                    .await;
+            }
+            Committed::Unknown => {
+                self.fail(place, index, &scene.node, too_many_losses())
+                    .await;
+                return Some(Flow::Reload);
+            }
+            Committed::Failed(error) => {
+                scene.undo();
+                self.fail(place, index, &scene.node, error).await;
+            }
+        }
+        None
     }
 
     /// Records a failed attempt, and when the next one may begin.

@@ -12,7 +12,7 @@ use velo_engine::{QUEUE_CHANNEL, lease};
 use crate::host;
 
 /// Longest time between two looks at the timers.
-const TIMERS: Duration = Duration::from_secs(1);
+const TIMERS: Duration = Duration::from_secs(2);
 /// Shortest one.
 const TIMERS_MIN: Duration = Duration::from_millis(5);
 /// Before listening is tried again.
@@ -39,13 +39,17 @@ pub(crate) async fn tend(
             }
         }
         let next = match lease::wake(&pool).await {
-            Ok(next) => next.unwrap_or(TIMERS),
+            Ok(woken) => {
+                if woken.runs > 0 {
+                    changed.ready.notify_one();
+                }
+                woken.next_in.unwrap_or(TIMERS)
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not look at the timers");
                 TIMERS
             }
         };
-        changed.ready.notify_one();
         tokio::select! {
             () = changed.timers.notified() => (),
             () = tokio::time::sleep(next.clamp(TIMERS_MIN, TIMERS)) => (),

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, PgPool};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,8 @@ impl Committer {
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..FLUSHERS {
             let flusher = Flusher {
-                pool: pool.clone(),
+                options: pool.connect_options(),
+                connection: None,
                 worker,
                 waiting: Arc::clone(&waiting),
             };
@@ -56,14 +58,17 @@ impl Commit for Committer {
     }
 }
 
+/// Commits on a connection of its own: no node can keep it waiting for one, and none is asked before
+/// each commit whether it is still there.
 struct Flusher {
-    pool: PgPool,
+    options: Arc<PgConnectOptions>,
+    connection: Option<PgConnection>,
     worker: i32,
     waiting: Arc<Mutex<mpsc::Receiver<(StepRow, Answer)>>>,
 }
 
 impl Flusher {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut taken = Vec::new();
         while self
             .waiting
@@ -90,7 +95,7 @@ impl Flusher {
 
     /// Commits a batch. One that the database refuses is taken apart, so that a single bad step does
     /// not hold up the others.
-    async fn flush(&self, rows: Vec<StepRow>, answers: Vec<Answer>) {
+    async fn flush(&mut self, rows: Vec<StepRow>, answers: Vec<Answer>) {
         let verdicts = match self.commit(&rows).await {
             Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
             Err(error) if rows.len() == 1 => vec![Err(error)],
@@ -110,16 +115,28 @@ impl Flusher {
     }
 
     /// Commits, again while the database is away; the worker's lease bounds how long that is.
-    async fn commit(&self, rows: &[StepRow]) -> Result<Vec<Verdict>, sqlx::Error> {
+    async fn commit(&mut self, rows: &[StepRow]) -> Result<Vec<Verdict>, sqlx::Error> {
         loop {
-            match commit_steps(&self.pool, self.worker, rows).await {
+            match self.try_commit(rows).await {
                 Err(error) if is_transient(&error) => {
                     tracing::warn!(worker.id = self.worker, %error, "could not commit yet");
+                    self.connection = None;
                     tokio::time::sleep(RETRY).await;
                 }
                 answered => return answered,
             }
         }
+    }
+
+    async fn try_commit(&mut self, rows: &[StepRow]) -> Result<Vec<Verdict>, sqlx::Error> {
+        let connection = match &mut self.connection {
+            Some(open) => open,
+            None => {
+                let opened = PgConnection::connect_with(&self.options).await?;
+                self.connection.insert(opened)
+            }
+        };
+        commit_steps(&mut *connection, self.worker, rows).await
     }
 }
 

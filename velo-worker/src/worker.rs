@@ -23,7 +23,7 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(12);
 /// Most runs that are claimed at once.
 const CLAIM_MAX: usize = 256;
 /// Longest time between two looks into the queue.
-const POLL: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_secs(2);
 /// Between two tries to begin again while the database is away.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 

@@ -146,6 +146,13 @@ impl Scene {
         })
     }
 
+    /// Whether the attempt has left nothing that must be committed together with its outcome.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has_transaction()
+            && lock(&self.emitted).is_empty()
+            && lock(&self.waits).taken.is_empty()
+    }
+
     /// All results that are kept for the task, also those of this attempt.
     pub(crate) fn kept(&self) -> BTreeMap<String, Vec<u8>> {
         lock(&self.memos).kept.clone()

@@ -170,13 +170,14 @@ with due as (
   from due
   where q.run_id = due.run_id and q.branch = due.branch
 )
-select extract(epoch from min(wake_at) - clock_timestamp())::float8
-from velo.queue
-where wake_at > clock_timestamp()";
+select (select count(*) from due) as woken,
+       (select extract(epoch from min(wake_at) - clock_timestamp())::float8
+        from velo.queue
+        where wake_at > clock_timestamp()) as next_in";
 
-/// Readies what is due; returns the seconds until more is.
-pub(crate) async fn wake(db: impl PgExecutor<'_>) -> Result<Option<f64>, sqlx::Error> {
-    sqlx::query_scalar(WAKE).fetch_one(db).await
+/// Readies what is due; returns how many, and the seconds until more is.
+pub(crate) async fn wake(db: impl PgExecutor<'_>) -> Result<(i64, Option<f64>), sqlx::Error> {
+    sqlx::query_as(WAKE).fetch_one(db).await
 }
 
 pub(crate) const EXPIRED: &str = "\

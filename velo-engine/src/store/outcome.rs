@@ -32,6 +32,30 @@ pub(crate) async fn add(
     Ok(done.rows_affected() == 1)
 }
 
+pub(crate) const ADD_ALL: &str = "\
+-- velo: outcome.add_all
+select velo.add_outcomes($1, $2, $3, $4, $5, $6)";
+
+/// Adds outcomes of one step in one statement of its own, if the lease holds: the tasks that had none
+/// before, or `None` when it is gone.
+pub(crate) async fn add_all(
+    db: impl PgExecutor<'_>,
+    lease: Lease,
+    seq: i32,
+    tasks: &[i32],
+    outcomes: &[Vec<u8>],
+) -> Result<Option<Vec<i32>>, sqlx::Error> {
+    sqlx::query_scalar(ADD_ALL)
+        .bind(lease.worker)
+        .bind(lease.run)
+        .bind(lease.fence)
+        .bind(seq)
+        .bind(tasks)
+        .bind(outcomes)
+        .fetch_one(db)
+        .await
+}
+
 pub(crate) const GET: &str = "\
 -- velo: outcome.get
 select outcome

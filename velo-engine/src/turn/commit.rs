@@ -282,6 +282,60 @@ impl<S: State> Turn<'_, S> {
         opened.await.map_err(|error: sqlx::Error| broken(&error))
     }
 
+    /// Keeps outcomes of tasks whose siblings are still at work, in one statement; their nodes have left
+    /// nothing else to commit. Returns those that were not kept, with the reason.
+    pub(super) async fn commit_outcomes(
+        &self,
+        place: &mut Place<S>,
+        finished: Vec<(usize, Next<S>)>,
+    ) -> Vec<(usize, NodeError)> {
+        let (mut refused, mut kept) = (Vec::new(), Vec::new());
+        let (mut tasks, mut bytes) = (Vec::new(), Vec::new());
+        for (index, outcome) in finished {
+            let encoded = match unsendable(&outcome) {
+                Some(error) => Err(error),
+                None => encode_outcome(&outcome)
+                    .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error)),
+            };
+            match encoded {
+                Ok(encoded) => {
+                    tasks.push(task_number(index));
+                    bytes.push(encoded);
+                    kept.push((index, outcome));
+                }
+                Err(error) => refused.push((index, error)),
+            }
+        }
+        let seq = place.seq + 1;
+        let mut backoff = Backoff::default();
+        let added = loop {
+            let pool = &self.setting.pool;
+            match store::outcome::add_all(pool, self.lease, seq, &tasks, &bytes).await {
+                Ok(Some(added)) => break added,
+                Ok(None) => {
+                    self.lost.cancel();
+                    return std::future::pending().await;
+                }
+                Err(error) if store::is_transient(&error) => backoff.wait().await,
+                Err(error) => {
+                    let error = NodeError::of(NodeErrorKind::Transient, &error);
+                    refused.extend(kept.into_iter().map(|(index, _)| (index, error.clone())));
+                    return refused;
+                }
+            }
+        };
+        for (index, outcome) in kept {
+            let task = task_number(index);
+            if added.contains(&task) {
+                place.outcomes.insert(task, outcome);
+            } else if let Committed::Failed(error) = self.adopt_outcome(place, seq, task).await {
+                // By this very call, whose first answer was lost, or by an attempt before it.
+                refused.push((index, error));
+            }
+        }
+        refused
+    }
+
     /// Keeps the outcome of a task whose siblings are still at work.
     pub(super) async fn commit_outcome(
         &self,

@@ -169,6 +169,11 @@ impl<S: State> Place<S> {
         rest
     }
 
+    /// How many tasks have not finished.
+    pub(super) fn missing(&self) -> usize {
+        self.checkpoint.tasks.len() - self.outcomes.len()
+    }
+
     /// Whether all tasks but this one have finished.
     pub(super) fn lacks_only(&self, index: usize) -> bool {
         let has_own = self.outcomes.contains_key(&task_number(index));

@@ -940,8 +940,7 @@ where
 async fn whatever_message_is_lost_the_run_completes_and_nothing_happens_twice() {
     const PLACES: &[At] = &[
         At::Statement("queue.claim"),
-        At::Statement("run.load_steps"),
-        At::Statement("run.load_failures"),
+        At::Statement("run.load"),
         At::Statement("memo.keep"),
         At::Statement("step.commit"),
         At::CommitAfter("step.commit"),
