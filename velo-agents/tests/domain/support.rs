@@ -5,9 +5,10 @@ use velo_agents::domain::project::{self, NewProject, Project};
 use velo_agents::domain::{self, LOCAL_TENANT, LOCAL_USER, ProjectId, TenantId, UserId};
 use velo_engine::test_kit;
 
-/// A database with the agency's tables.
+/// A database with the agency's tables, and the engine's, which some of its statements read.
 pub(crate) async fn migrated() -> PgPool {
     let pool = test_kit::database().await;
+    velo_engine::migrate(&pool).await.unwrap();
     domain::migrate(&pool).await.unwrap();
     pool
 }
