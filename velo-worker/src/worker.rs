@@ -228,7 +228,7 @@ impl WorkerBuilder {
                 let stopped = match shift.run().await {
                     Ok(stopped) => stopped,
                     Err(WorkerError::Register(error)) if has_begun && is_transient(&error) => {
-                        tracing::warn!(%error, "could not begin again yet");
+                        tracing::warn!(%error, "the database is away, trying again");
                         stop.run_until_cancelled(tokio::time::sleep(BEGIN_AGAIN))
                             .await;
                         Stopped::default()

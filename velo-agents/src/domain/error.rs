@@ -25,7 +25,8 @@ impl StoreError {
     /// or two transactions met. Wrong data, such as a project of another tenant, stays wrong.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        velo_engine::is_transient(&self.source)
+        // A pool is closed when its process ends: another one will answer.
+        matches!(self.source, sqlx::Error::PoolClosed) || velo_engine::is_transient(&self.source)
     }
 }
 

@@ -87,7 +87,8 @@ async fn the_local_tenant_and_its_user_are_there_from_the_start() {
 
 #[tokio::test]
 async fn every_table_carries_the_tenant_or_is_it() {
-    let pool = migrated().await;
+    let pool = test_kit::database().await;
+    domain::migrate(&pool).await.unwrap();
     let without: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.tables t
          where table_schema = 'velo' and table_name not in ('tenants', 'agency_migrations')
