@@ -84,10 +84,10 @@ pub(super) fn head(title: &str, schema: &str, envelope: &Envelope) -> String {
         String::new()
     };
     format!(
-        "# {title}\n\n{offline}Written by {} with the model {} on {}. Run {}, prompt {}, `{schema}`.\n",
+        "# {title}\n\n{offline}Written by {} on {}. Model: {}. Run {}, prompt {}, `{schema}`.\n",
         inline(name),
-        inline(&by.model),
         envelope.created_at.format("%Y-%m-%d %H:%M UTC"),
+        inline(&by.model),
         envelope.run_id,
         by.prompt_hash
             .chars()

@@ -300,7 +300,7 @@ fn pages_say_that_no_model_wrote_them() {
             let says =
                 top.contains(&"**Offline model**: written by rules, without a language model");
             assert_eq!(says, expected, "{top:?}");
-            assert!(page.contains("with the model some-model"), "{page}");
+            assert!(page.contains("Model: some-model"), "{page}");
         }
     }
 }

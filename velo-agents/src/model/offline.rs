@@ -25,7 +25,7 @@ use crate::document::PrdDraft;
 use crate::prompt::block;
 
 /// The name of the model.
-const NAME: &str = "offline";
+const NAME: &str = "offline model";
 /// About how many bytes a token has.
 const BYTES_PER_TOKEN: usize = 4;
 /// Bytes of a piece that is handed to `progress`.

@@ -371,7 +371,7 @@ fn text_is_streamed_counted_and_cut_at_the_cap() {
     assert_eq!(streamed, reply.text);
     assert_eq!(
         (reply.finish, reply.model.as_str()),
-        (Finish::Stop, "offline")
+        (Finish::Stop, "offline model")
     );
     assert_eq!(
         reply.usage.output_tokens,
