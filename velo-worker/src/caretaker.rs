@@ -29,8 +29,12 @@ pub(crate) async fn tend(
     loop {
         if take_over_at <= Instant::now() {
             take_over_at = Instant::now() + take_over_every;
-            if let Err(error) = bury_the_dead(&pool, &host).await {
-                tracing::warn!(%error, "could not look for dead workers of this host");
+            match bury_the_dead(&pool, &host).await {
+                Ok(0) => (),
+                Ok(_) => changed.ready.notify_one(),
+                Err(error) => {
+                    tracing::warn!(%error, "could not look for dead workers of this host");
+                }
             }
             match lease::take_over(&pool).await {
                 Ok(0) => (),
@@ -67,11 +71,13 @@ pub(crate) struct Changes {
 }
 
 /// Hands on the runs of workers on this host whose processes are gone: their leases need not be
-/// waited for.
-pub(crate) async fn bury_the_dead(pool: &PgPool, host: &str) -> Result<(), sqlx::Error> {
+/// waited for. Returns how many runs.
+async fn bury_the_dead(pool: &PgPool, host: &str) -> Result<usize, sqlx::Error> {
+    let mut handed_on = 0;
     for neighbour in lease::neighbours(pool, host).await? {
         if host::is_dead(neighbour.pid) {
             let runs = lease::bury(pool, neighbour).await?;
+            handed_on += runs;
             tracing::info!(
                 worker.id = neighbour.id,
                 runs,
@@ -79,7 +85,7 @@ pub(crate) async fn bury_the_dead(pool: &PgPool, host: &str) -> Result<(), sqlx:
             );
         }
     }
-    Ok(())
+    Ok(handed_on)
 }
 
 /// Passes hints from other processes on, until dropped. Without them the worker still looks by itself.

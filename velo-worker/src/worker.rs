@@ -286,9 +286,6 @@ impl Shift<'_> {
     async fn run(&self) -> Result<Stopped, WorkerError> {
         let pool = self.engine.pool();
         let host = host::id();
-        if let Err(error) = caretaker::bury_the_dead(pool, &host).await {
-            tracing::warn!(%error, "could not look for dead workers of this host");
-        }
         let pid = std::process::id().cast_signed();
         let incarnation = Incarnation::register(pool, self.name, &host, pid, self.lease)
             .await
