@@ -45,9 +45,11 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("../migrations/agency");
     migrator.create_schema("velo");
     // "Dangerous" because a changed name forgets what was applied. This one has never been another.
-    migrator.dangerous_set_table_name("velo.agency_migrations");
+    migrator.dangerous_set_table_name(MIGRATIONS);
     migrator
 });
+
+const MIGRATIONS: &str = "velo.agency_migrations";
 
 /// Every statement of the domain, for tests that prepare them against a real server.
 pub const STATEMENTS: &[&str] = &[
@@ -88,6 +90,17 @@ pub const STATEMENTS: &[&str] = &[
 /// A migration that was cut off is rolled back; run it again.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
     MIGRATOR.run(pool).await
+}
+
+/// The migrations that [`migrate`] would apply, in their order. Nothing is changed.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Reads only.
+pub async fn pending(pool: &PgPool) -> Result<Vec<velo_engine::Pending>, sqlx::Error> {
+    velo_engine::pending_of(pool, &MIGRATOR, MIGRATIONS).await
 }
 
 /// Serialises a run id as text: a 64-bit number does not survive JavaScript.

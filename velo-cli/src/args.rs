@@ -35,7 +35,8 @@ Exit codes:
   0  done
   1  an error that nobody foresaw
   2  the command line or the brief cannot be used
-  3  the run is paused and needs attention: mend the cause, then velo run --resume
+  3  the run is paused and needs attention: mend the cause, then velo run --resume;
+     of doctor and migrate --check: the database needs attention
   4  the database, the files or the model's configuration cannot be used
   130  interrupted; velo run --resume goes on";
 
@@ -81,7 +82,9 @@ pub(crate) enum Command {
     /// List the workers
     Workers(ListArgs),
     /// Create or upgrade the tables
-    Migrate,
+    Migrate(MigrateArgs),
+    /// Look whether the database is safe to run on; exits with 3 when it is not
+    Doctor(ListArgs),
     /// Run a local server that speaks Gemini's API and answers with the offline model
     FakeGemini(FakeGeminiArgs),
 }
@@ -93,7 +96,11 @@ impl Command {
             Self::Run(_) => "off",
             // The database's notices say what was there already at each start.
             Self::Dev(_) | Self::Worker(_) | Self::Api(_) => "info,sqlx=warn",
-            Self::Migrate | Self::FakeGemini(_) | Self::Runs(_) | Self::Workers(_) => "warn",
+            Self::Migrate(_)
+            | Self::Doctor(_)
+            | Self::FakeGemini(_)
+            | Self::Runs(_)
+            | Self::Workers(_) => "warn",
         }
     }
 }
@@ -252,6 +259,16 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         key: Option<String>,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct MigrateArgs {
+    /// Print the statements that would be run, and run none
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) print: bool,
+    /// Only say whether all migrations are applied; exits with 3 when one is missing
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -63,6 +63,20 @@ impl House {
         }
     }
 
+    /// Looks at the database as it is, without migrating it.
+    pub(crate) async fn look<T>(
+        args: &HouseArgs,
+        mut say: impl FnMut(&str) + Send,
+        look: impl AsyncFnOnce(&PgPool) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Failure> {
+        let (pool, server) = database(args, &mut say).await?;
+        let seen = look(&pool).await;
+        leave(&pool, server).await;
+        seen.map_err(|error| {
+            Failure::environment(format!("could not look at the database: {}", chain(&error)))
+        })
+    }
+
     /// Whom the agents ask, for people.
     pub(crate) fn asks(&self) -> &str {
         if self.model.is_offline() {

@@ -3,6 +3,7 @@
 mod args;
 mod brief;
 mod dev;
+mod doctor;
 mod exit;
 mod fake_gemini;
 mod house;
@@ -38,7 +39,8 @@ fn main() -> ExitCode {
             Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
             Command::Runs(runs) => Box::pin(runs::runs(&args.house, runs)).await,
             Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
-            Command::Migrate => Box::pin(serve::migrate(&args.house)).await,
+            Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
+            Command::Doctor(list) => Box::pin(doctor::doctor(&args.house, list)).await,
             Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,
         }
     });

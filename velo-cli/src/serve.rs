@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use velo_api::Bind;
 use velo_worker::Worker;
 
-use crate::args::{ApiArgs, HouseArgs, WorkerArgs};
+use crate::args::{ApiArgs, HouseArgs, MigrateArgs, WorkerArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
 use crate::stop::Stop;
@@ -105,10 +105,32 @@ pub(crate) async fn answer(
 }
 
 /// Creates or upgrades the tables.
-pub(crate) async fn migrate(args: &HouseArgs) -> Result<Exit, Failure> {
-    House::open(args, say).await?.close().await;
-    println!("the tables in schema velo are up to date");
-    Ok(Exit::Done)
+pub(crate) async fn migrate(args: &HouseArgs, migrate: MigrateArgs) -> Result<Exit, Failure> {
+    if !migrate.print && !migrate.check {
+        House::open(args, say).await?.close().await;
+        println!("the tables in schema velo are up to date");
+        return Ok(Exit::Done);
+    }
+    let pending = House::look(args, say, async |pool| {
+        let mut pending = velo_engine::pending(pool).await?;
+        pending.extend(velo_agents::domain::pending(pool).await?);
+        Ok(pending)
+    });
+    let pending = pending.await?;
+    if migrate.print {
+        for migration in pending {
+            println!("-- {migration}\n{}", migration.sql.trim_end());
+        }
+        return Ok(Exit::Done);
+    }
+    for migration in &pending {
+        println!("not applied: {migration}");
+    }
+    if pending.is_empty() {
+        println!("the tables in schema velo are up to date");
+        return Ok(Exit::Done);
+    }
+    Ok(Exit::Paused)
 }
 
 /// Says on standard error what takes time.

@@ -2,6 +2,7 @@
 
 pub(crate) mod commit;
 pub(crate) mod failure;
+pub(crate) mod health;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
@@ -19,6 +20,11 @@ use sqlx::{PgPool, Postgres, Transaction};
 pub const STATEMENTS: &[&str] = &[
     commit::STEPS,
     failure::RECORD,
+    health::BACKEND,
+    health::HOLDERS,
+    health::QUEUE,
+    health::TABLES,
+    health::VITALS,
     lease::CLAIM,
     lease::ADVERTISE,
     lease::CALLS,

@@ -5,6 +5,7 @@
 mod house;
 
 mod database;
+mod doctor;
 mod input;
 mod model;
 mod outage;
