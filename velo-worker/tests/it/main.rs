@@ -5,6 +5,7 @@ mod failing;
 mod fencing;
 mod interleavings;
 mod proxy;
+mod roles;
 mod running;
 mod starting;
 mod support;
