@@ -27,6 +27,9 @@ const WAITED_LONG: f64 = 60.0;
 /// Connections in use, in hundredths of those that there may be.
 const CONNECTIONS_FEW_LEFT: i64 = 90;
 
+/// The check of what is between the engine and the server.
+const POOLER: &str = "pooler";
+
 /// How grave a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,19 +90,25 @@ impl Finding {
 /// # Cancel safety
 /// Reads only.
 pub async fn examine(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
+    let is_pooled = health::is_pooled(pool).await?;
+    match look(pool, is_pooled).await {
+        Err(error) if health::is_of_prepared(&error) => Ok(vec![Finding::bad(
+            POOLER,
+            Grade::Unsafe,
+            "it gives each transaction another server process, and does not keep prepared statements",
+            "use session mode, or pgbouncer from 1.21 on with max_prepared_statements above 0",
+        )]),
+        found => found,
+    }
+}
+
+async fn look(pool: &PgPool, is_pooled: bool) -> Result<Vec<Finding>, sqlx::Error> {
     let mut conn = pool.acquire().await?;
+    // So that the next one's time is that of the answer alone, not of preparing it.
+    health::vitals(&mut *conn).await?;
     let asked = now();
     let vitals = health::vitals(&mut *conn).await?;
-    // The server read its clock at some time between the two.
-    let (asked, answered) = (asked, now());
-    let offset = if vitals.clock < asked {
-        vitals.clock - asked
-    } else if vitals.clock > answered {
-        vitals.clock - answered
-    } else {
-        0.0
-    };
-    let is_pooled = health::is_pooled(&mut conn).await?;
+    let offset = off(vitals.clock, asked, now());
     let holders = health::holders(&mut *conn).await?;
     let tables = health::tables(&mut *conn).await?;
     drop(conn);
@@ -116,6 +125,11 @@ pub async fn examine(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     findings.extend(of_tables(&tables));
     findings.extend(queue.iter().flat_map(of_queue));
     Ok(findings)
+}
+
+/// By how much the server's clock is off, which was read at some time between the two.
+fn off(clock: f64, asked: f64, answered: f64) -> f64 {
+    clock - clock.clamp(asked, answered.max(asked))
 }
 
 fn now() -> f64 {
@@ -231,13 +245,13 @@ fn of_vitals(vitals: &Vitals, offset: f64) -> Vec<Finding> {
 fn of_pooler(is_pooled: bool) -> Finding {
     if is_pooled {
         Finding::bad(
-            "pooler",
+            POOLER,
             Grade::Notable,
             "transactions of one connection reach different server processes",
             "nothing is lost; workers find new work by asking, since they cannot be told",
         )
     } else {
-        Finding::fine("pooler", "none, or one that keeps a session together")
+        Finding::fine(POOLER, "none, or one that keeps a session together")
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known of a server and of the engine's tables on it, for who asks whether it is safe to run there.
 
-use sqlx::{FromRow, PgConnection, PgExecutor};
+use sqlx::{Acquire as _, FromRow, PgConnection, PgExecutor, PgPool, Row as _};
 
 /// All that the findings are decided by, read at about one moment.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -143,17 +143,29 @@ pub(crate) const BACKEND: &str = "\
 -- velo: health.backend
 select pg_backend_pid()";
 
-/// Statements that are asked in a row for whether they reach one server process.
-const LOOKS: usize = 8;
-
-/// Whether transactions of one connection may reach different server processes: a pooler is between.
-pub(crate) async fn is_pooled(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let first: i32 = sqlx::query_scalar(BACKEND).fetch_one(&mut *conn).await?;
-    for _ in 1..LOOKS {
-        let next: i32 = sqlx::query_scalar(BACKEND).fetch_one(&mut *conn).await?;
-        if next != first {
-            return Ok(true);
-        }
+/// Whether transactions of one connection reach different server processes: a pooler is between.
+///
+/// The second connection keeps one process busy. Plain statements, for a pooler may not keep prepared ones.
+pub(crate) async fn is_pooled(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    if pool.options().get_max_connections() < 2 {
+        return Ok(false);
     }
-    Ok(false)
+    let (mut one, mut other) = (pool.acquire().await?, pool.acquire().await?);
+    let first = backend(&mut one).await?;
+    let mut busy = other.begin().await?;
+    let held = backend(&mut busy).await?;
+    let second = backend(&mut one).await?;
+    busy.rollback().await?;
+    Ok(first != second || first == held)
+}
+
+async fn backend(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql(BACKEND).fetch_one(conn).await?.try_get(0)
+}
+
+/// Whether the error says that a prepared statement was lost or met another one, as behind a pooler that does
+/// not keep them.
+pub(crate) fn is_of_prepared(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("42P05" | "26000"))
 }

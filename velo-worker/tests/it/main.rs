@@ -4,6 +4,7 @@
 mod failing;
 mod fencing;
 mod interleavings;
+mod pooler;
 mod proxy;
 mod roles;
 mod running;
