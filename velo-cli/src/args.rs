@@ -153,6 +153,9 @@ pub(crate) struct WorkerArgs {
     /// How long steps that are under way may take to finish once the worker is asked to stop
     #[arg(long, default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=3600))]
     pub(crate) grace: u16,
+    /// Serve metrics in Prometheus' format on this address, under /metrics
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -7,11 +7,13 @@ use velo_engine::postgres;
 use crate::args::{DevArgs, HouseArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::{self, House};
+use crate::metrics;
 use crate::serve::{answer, listen, say, work};
 use crate::stop::Stop;
 
 pub(crate) async fn dev(args: &HouseArgs, dev: DevArgs) -> Result<Exit, Failure> {
     let listener = listen(&dev.api).await?;
+    metrics::serve(&dev.worker)?;
     if dev.fresh {
         wipe(args, dev.yes).await?;
     }

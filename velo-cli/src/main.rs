@@ -7,6 +7,7 @@ mod doctor;
 mod exit;
 mod fake_gemini;
 mod house;
+mod metrics;
 mod paint;
 mod run;
 mod runs;

@@ -9,10 +9,12 @@ use velo_worker::Worker;
 use crate::args::{ApiArgs, HouseArgs, MigrateArgs, WorkerArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
+use crate::metrics;
 use crate::stop::Stop;
 
 /// Runs a worker until it is asked to stop.
 pub(crate) async fn worker(args: &HouseArgs, worker: WorkerArgs) -> Result<Exit, Failure> {
+    metrics::serve(&worker)?;
     let house = House::open(args, say).await?;
     eprintln!("a worker asks {}; Ctrl-C stops", house.asks());
     let end = work(&house, &worker, &Stop::listen()).await;

@@ -201,6 +201,28 @@ pub async fn wake(pool: &PgPool) -> Result<Woken, sqlx::Error> {
     })
 }
 
+/// For each of these codes, how long the run has waited that would be claimed next; zero when none is ready.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Reads only.
+pub async fn queue_age(
+    pool: &PgPool,
+    codes: &[String],
+) -> Result<Vec<(String, Duration)>, sqlx::Error> {
+    let ages = store::lease::age(pool, codes).await?.into_iter();
+    Ok(ages
+        .map(|(code, age)| {
+            (
+                code,
+                Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default(),
+            )
+        })
+        .collect())
+}
+
 /// Gives up workers whose heartbeat has stopped, and hands their runs on; returns how many runs.
 ///
 /// # Errors

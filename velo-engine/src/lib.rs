@@ -63,6 +63,7 @@ pub mod events;
 pub mod executor;
 pub mod failpoint;
 pub mod lease;
+pub mod metrics;
 #[cfg(feature = "embedded-postgres")]
 pub mod postgres;
 pub mod reducer;

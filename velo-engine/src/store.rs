@@ -25,6 +25,7 @@ pub const STATEMENTS: &[&str] = &[
     health::QUEUE,
     health::TABLES,
     health::VITALS,
+    lease::AGE,
     lease::CLAIM,
     lease::ADVERTISE,
     lease::CALLS,

@@ -28,6 +28,7 @@ use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
+use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
 use crate::places::Places;
@@ -111,6 +112,22 @@ pub enum TurnEnd {
     Cancelled,
     /// The lease is gone; somebody else has the run, or it has ended.
     Lost,
+}
+
+impl TurnEnd {
+    /// In one word, as in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Paused => "paused",
+            Self::Asleep => "asleep",
+            Self::Waiting => "waiting",
+            Self::Yielded => "yielded",
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 /// A graph whose state type is forgotten: what a worker has a list of.
@@ -350,12 +367,14 @@ impl<S: State> Turn<'_, S> {
                     }
                 };
                 waiting.leave(ended.index);
+                self.count(&ended);
                 scenes.retain(|other| !Arc::ptr_eq(other, &ended.scene));
                 match ended {
                     Ended {
                         index,
                         result: Some(Ok(outcome)),
                         scene,
+                        ..
                     } if scene.is_plain() => {
                         plain.push((index, outcome, scene));
                     }
@@ -405,6 +424,7 @@ impl<S: State> Turn<'_, S> {
             index,
             result: Some(Ok(outcome)),
             scene,
+            took: Duration::ZERO,
         };
         self.take_in(place, ended, waiting).await
     }
@@ -420,6 +440,7 @@ impl<S: State> Turn<'_, S> {
             index,
             result,
             scene,
+            took: _,
         } = ended;
         let outcome = match result {
             Some(Ok(outcome)) => outcome,
@@ -466,6 +487,15 @@ impl<S: State> Turn<'_, S> {
         None
     }
 
+    fn count(&self, ended: &Ended<S>) {
+        let outcome = match ended.result {
+            Some(Ok(_)) => "finished",
+            Some(Err(_)) => "failed",
+            None => "parked",
+        };
+        metrics::attempt(self.graph.code(), &ended.scene.node, outcome, ended.took);
+    }
+
     /// Records a failed attempt, and when the next one may begin.
     async fn fail(&self, place: &mut Place<S>, index: usize, node: &str, error: NodeError) {
         let error = error.storable();
@@ -477,6 +507,9 @@ impl<S: State> Turn<'_, S> {
             run.id = %self.lease.run, node.name = node, task.attempt = failures.counted + 1, %error,
             retry_ms = again_in.map(|wait| wait.as_millis()), "node failed"
         );
+        if again_in.is_some() {
+            metrics::retry(self.graph.code(), node);
+        }
         *failures = Failures {
             number: failures.number + 1,
             counted: failures.counted + 1,
@@ -554,6 +587,7 @@ impl<S: State> Turn<'_, S> {
 
     async fn pause(&self, why: &serde_json::Value) -> TurnEnd {
         self.write(&Note::Pause(why)).await;
+        metrics::paused(self.graph.code());
         tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
         TurnEnd::Paused
     }
@@ -581,6 +615,7 @@ impl<S: State> Turn<'_, S> {
                     tracing::error!(run.id = %self.lease.run, %error, "the database refuses to give the run back");
                 }
             }
+            metrics::write_again(self.graph.code());
             backoff.wait().await;
         }
     }

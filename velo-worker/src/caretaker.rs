@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::metrics::{counter, gauge};
 use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use velo_engine::{QUEUE_CHANNEL, lease};
 
-use crate::host;
+use crate::{host, metrics};
 
 /// Longest time between two looks at the timers.
 const TIMERS: Duration = Duration::from_secs(2);
 /// Shortest one.
 const TIMERS_MIN: Duration = Duration::from_millis(5);
+/// Between two looks at how long runs have waited.
+const MEASURE: Duration = Duration::from_secs(15);
 /// Before listening is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -22,29 +25,48 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) async fn tend(
     pool: PgPool,
     host: String,
+    codes: Vec<String>,
     take_over_every: Duration,
     changed: Arc<Changes>,
 ) {
-    let mut take_over_at = Instant::now();
+    let (mut take_over_at, mut measure_at) = (Instant::now(), Instant::now());
     loop {
+        if measure_at <= Instant::now() {
+            measure_at = Instant::now() + MEASURE;
+            match lease::queue_age(&pool, &codes).await {
+                Ok(ages) => {
+                    for (code, age) in ages {
+                        gauge!(metrics::QUEUE_AGE, "graph" => code).set(age.as_secs_f64());
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "could not measure the queue"),
+            }
+        }
         if take_over_at <= Instant::now() {
             take_over_at = Instant::now() + take_over_every;
             match bury_the_dead(&pool, &host).await {
                 Ok(0) => (),
-                Ok(_) => changed.ready.notify_one(),
+                Ok(runs) => {
+                    counter!(metrics::TAKEN_OVER).increment(runs as u64);
+                    changed.ready.notify_one();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "could not look for dead workers of this host");
                 }
             }
             match lease::take_over(&pool).await {
                 Ok(0) => (),
-                Ok(_) => changed.ready.notify_one(),
+                Ok(runs) => {
+                    counter!(metrics::TAKEN_OVER).increment(runs as u64);
+                    changed.ready.notify_one();
+                }
                 Err(error) => tracing::warn!(%error, "could not look for dead workers"),
             }
         }
         let next = match lease::wake(&pool).await {
             Ok(woken) => {
                 if woken.runs > 0 {
+                    counter!(metrics::WOKEN).increment(woken.runs as u64);
                     changed.ready.notify_one();
                 }
                 woken.next_in.unwrap_or(TIMERS)

@@ -2,15 +2,18 @@
 //! next. Nothing waits for company.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use ::metrics::{counter, histogram};
 use async_trait::async_trait;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
-use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use velo_engine::lease::{StepRow, Verdict, commit_steps};
 use velo_engine::{Commit, is_transient};
+
+use crate::metrics;
 
 /// Commits under way at once: one is in the server while the next is being sent.
 const FLUSHERS: usize = 2;
@@ -120,6 +123,7 @@ impl Flusher {
             match self.try_commit(rows).await {
                 Err(error) if is_transient(&error) => {
                     tracing::warn!(worker.id = self.worker, %error, "could not commit yet");
+                    counter!(metrics::COMMIT_UNKNOWN).increment(1);
                     self.connection = None;
                     tokio::time::sleep(RETRY).await;
                 }
@@ -136,7 +140,12 @@ impl Flusher {
                 self.connection.insert(opened)
             }
         };
-        commit_steps(&mut *connection, self.worker, rows).await
+        let began = Instant::now();
+        let verdicts = commit_steps(&mut *connection, self.worker, rows).await?;
+        histogram!(metrics::COMMIT_SECONDS).record(began.elapsed());
+        #[allow(clippy::cast_precision_loss, reason = "bounded by BATCH_ROWS")]
+        histogram!(metrics::COMMIT_STEPS).record(rows.len() as f64);
+        Ok(verdicts)
     }
 }
 

@@ -30,6 +30,7 @@ mod committer;
 mod heartbeat;
 mod host;
 mod live;
+pub mod metrics;
 mod worker;
 
 pub use worker::{DEFAULT_LEASE, Stopped, Worker, WorkerBuilder, WorkerError};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::metrics::{counter, gauge, histogram};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd, i
 use crate::caretaker::{self, Changes};
 use crate::committer::Committer;
 use crate::live::Live;
-use crate::{heartbeat, host};
+use crate::{heartbeat, host, metrics};
 
 /// How long a worker's leases outlive its last heartbeat.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(12);
@@ -239,6 +240,7 @@ impl WorkerBuilder {
                 if stop.is_cancelled() {
                     return Ok(stopped);
                 }
+                counter!(metrics::LEASES_LOST).increment(1);
             }
         };
         tokio::pin!(whole, shutdown);
@@ -321,6 +323,7 @@ impl Shift<'_> {
         let tend = caretaker::tend(
             pool.clone(),
             host.clone(),
+            codes.clone(),
             self.lease / 4,
             Arc::clone(&changes),
         );
@@ -471,9 +474,14 @@ impl Shift<'_> {
             }
             *audit_at = Instant::now() + self.lease;
         }
+        let began = Instant::now();
         let claimed = incarnation
             .claim(&setting.pool, codes, limit, self.only)
             .await;
+        histogram!(metrics::CLAIM_SECONDS).record(began.elapsed());
+        if let Ok(claims) = &claimed {
+            counter!(metrics::CLAIMED).increment(claims.len() as u64);
+        }
         if claimed.is_err() {
             // Perhaps the answer alone was lost.
             *audit_at = Instant::now();
@@ -496,7 +504,11 @@ impl Shift<'_> {
         let graph = Arc::clone(graph.expect("only what is served was claimed"));
         let reach = live.begin(lease);
         turns.spawn(async move {
+            gauge!(metrics::TURNS_NOW).increment(1.0);
             let end = graph.turn(claim, reach, &setting).await;
+            gauge!(metrics::TURNS_NOW).decrement(1.0);
+            let code = graph.code().to_owned();
+            counter!(metrics::TURNS, "graph" => code, "end" => end.as_str()).increment(1);
             live.end(lease);
             drop(permit);
             tracing::debug!(run.id = %lease.run, end = ?end, "turn ended");

@@ -24,6 +24,8 @@ async fn an_address_that_others_reach_or_have_is_refused_before_anything_is_open
     let _held = TcpListener::bind(&taken);
     let again = house.run(["dev", "--listen", &taken]).await;
     again.refused(4, &[&taken, "in use", "--listen"]);
+    let metrics = house.run(["worker", "--metrics", &taken]).await;
+    metrics.refused(4, &["could not serve metrics on", &taken, "--metrics"]);
     let tables = "select count(*) from information_schema.tables where table_schema = 'velo'";
     assert_eq!(house.count(tables).await, 0);
 }
@@ -31,8 +33,10 @@ async fn an_address_that_others_reach_or_have_is_refused_before_anything_is_open
 #[tokio::test]
 async fn a_project_made_by_a_request_is_followed_through_the_socket_to_its_end() {
     let house = House::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let metrics = free.unwrap().to_string();
     let mut dev = house
-        .velo(["dev", "--listen", "127.0.0.1:0"])
+        .velo(["dev", "--listen", "127.0.0.1:0", "--metrics", &metrics])
         .spawn()
         .unwrap();
     let address = address(&mut dev).await;
@@ -98,6 +102,19 @@ async fn a_project_made_by_a_request_is_followed_through_the_socket_to_its_end()
     let artifact = artifacts["items"][0]["id"].as_str().unwrap().to_owned();
     let file = http.get(format!("{address}/api/artifact/{artifact}/download"));
     assert_eq!(file.send().await.unwrap().status(), 200);
+
+    let metrics = http.get(format!("http://{metrics}/metrics"));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    for counted in [
+        "velo_step_commits_total{graph=\"velo.planning@1\",verdict=\"added\"}",
+        "velo_node_attempts_total{graph=\"velo.planning@1\",node=\"draft_prd\",outcome=\"finished\"} 1",
+        "velo_turns_total{graph=\"velo.planning@1\",end=\"finished\"} 1",
+        "velo_claimed_runs_total 1",
+        "velo_queue_age_seconds{graph=\"velo.planning@1\"}",
+        "velo_commit_batch_steps_bucket{le=\"1\"}",
+    ] {
+        assert!(metrics.contains(counted), "no {counted} in {metrics}");
+    }
 
     signal(&dev, Signal::TERM);
     let closed = async { while let Some(Ok(_)) = socket.next().await {} };

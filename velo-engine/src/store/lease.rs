@@ -343,3 +343,24 @@ pub(crate) async fn finish_cancelled(
         .await?;
     Ok(gone == 1)
 }
+
+// The head of each line, not the oldest of all: one look into the index for each code, however many wait.
+pub(crate) const AGE: &str = "\
+-- velo: queue.age
+select wanted.code, coalesce(extract(epoch from clock_timestamp() - head.ready_at), 0)::float8
+from unnest($1::text[]) as wanted (code)
+left join lateral (
+  select q.ready_at
+  from velo.queue q
+  where q.code = wanted.code and q.ready_at is not null
+  order by q.priority, q.ready_at
+  limit 1
+) head on true";
+
+/// For each code, the seconds that the run has waited which would be claimed next; zero when none is ready.
+pub(crate) async fn age(
+    db: impl PgExecutor<'_>,
+    codes: &[String],
+) -> Result<Vec<(String, f64)>, sqlx::Error> {
+    sqlx::query_as(AGE).bind(codes).fetch_all(db).await
+}

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
@@ -21,6 +22,8 @@ pub(super) struct Ended<S: State> {
     /// `None` when all that is left of it waits for something outside.
     pub(super) result: Option<NodeResult<S>>,
     pub(super) scene: Arc<Scene>,
+    /// How long it took.
+    pub(super) took: Duration,
 }
 
 impl<S: State> Turn<'_, S> {
@@ -96,6 +99,7 @@ impl<S: State> Turn<'_, S> {
         let shown = Arc::clone(&scene);
         running.spawn(
             async move {
+                let began = Instant::now();
                 let node = UntilParked::new(node, Arc::clone(&scene));
                 let caught = AssertUnwindSafe(node).catch_unwind().await;
                 let result =
@@ -104,6 +108,7 @@ impl<S: State> Turn<'_, S> {
                     index,
                     result,
                     scene,
+                    took: began.elapsed(),
                 }
             }
             .instrument(span),

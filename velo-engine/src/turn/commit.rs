@@ -9,6 +9,7 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::events;
 use crate::failpoint;
 use crate::lease::{StepRow, Then, Verdict};
+use crate::metrics;
 use crate::next::{Next, Route, Target};
 use crate::observed::Happening;
 use crate::places::Placed;
@@ -162,6 +163,13 @@ impl<S: State> Turn<'_, S> {
 
     /// What follows the step. Does not return when the lease is lost.
     async fn flow(&self, place: &mut Place<S>, taken: Taken, verdict: Verdict) -> Flow {
+        let word = match verdict {
+            Verdict::Added => "added",
+            Verdict::Repeated => "repeated",
+            Verdict::Behind => "behind",
+            Verdict::Lost => "lost",
+        };
+        metrics::commit(self.graph.code(), word);
         match verdict {
             Verdict::Added => (),
             // Perhaps by another attempt, which left something else.
