@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
+use crate::failpoint;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::metrics;
@@ -621,6 +622,7 @@ impl<S: State> Turn<'_, S> {
     }
 
     async fn try_write(&self, note: &Note<'_>) -> Result<bool, sqlx::Error> {
+        failpoint::hit("note.before");
         let mut transaction = store::begin(&self.setting.pool).await?;
         let conn = &mut *transaction;
         if !store::lease::hold(conn, self.lease).await? {
@@ -641,7 +643,9 @@ impl<S: State> Turn<'_, S> {
             Note::Pause(why) => drop(store::lease::pause(conn, self.lease, why).await?),
             Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
         }
+        failpoint::hit("note.inside");
         transaction.commit().await?;
+        failpoint::hit("note.after");
         Ok(true)
     }
 

@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use velo_engine::lease::{StepRow, Verdict, commit_steps};
-use velo_engine::{Commit, is_transient};
+use velo_engine::{Commit, failpoint, is_transient};
 
 use crate::metrics;
 
@@ -52,6 +52,16 @@ impl Committer {
 #[async_trait]
 impl Commit for Committer {
     async fn commit(&self, row: StepRow) -> Result<Verdict, sqlx::Error> {
+        if failpoint::hit("step.send") {
+            // As if the first answer had been lost.
+            self.send(row.clone()).await?;
+        }
+        self.send(row).await
+    }
+}
+
+impl Committer {
+    async fn send(&self, row: StepRow) -> Result<Verdict, sqlx::Error> {
         let (answer, verdict) = oneshot::channel();
         // Both fail only when the flushers have ended with the lease.
         if self.queue.send((row, answer)).await.is_err() {

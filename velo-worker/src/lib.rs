@@ -31,6 +31,8 @@ mod heartbeat;
 mod host;
 mod live;
 pub mod metrics;
+#[cfg(feature = "test-kit")]
+pub mod test_kit;
 mod worker;
 
 pub use worker::{DEFAULT_LEASE, Stopped, Worker, WorkerBuilder, WorkerError};

@@ -276,10 +276,10 @@ with locked as (
   returning w.run_id
 ), poked as (
   update velo.queue q
-  set is_poked = q.is_poked or l.worker is not null,
-      ready_at = case when l.worker is null and run.status <> 'paused'
+  set is_poked = q.is_poked or q.worker is not null,
+      ready_at = case when q.worker is null and run.status <> 'paused'
                       then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
-      wake_at = case when l.worker is null and run.status <> 'paused' then null else q.wake_at end
+      wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
   from locked l, run, answered a
   where q.run_id = a.run_id and q.branch = 0
 ), told as (
@@ -327,10 +327,10 @@ with locked as (
   on conflict (run_id, key) do nothing
 ), poked as (
   update velo.queue q
-  set is_poked = q.is_poked or l.worker is not null,
-      ready_at = case when l.worker is null and run.status <> 'paused'
+  set is_poked = q.is_poked or q.worker is not null,
+      ready_at = case when q.worker is null and run.status <> 'paused'
                       then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
-      wake_at = case when l.worker is null and run.status <> 'paused' then null else q.wake_at end
+      wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
   from locked l, run
   where q.run_id = l.run_id and q.branch = 0
 ), told as (

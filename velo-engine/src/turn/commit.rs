@@ -316,6 +316,7 @@ impl<S: State> Turn<'_, S> {
         }
         let seq = place.seq + 1;
         let mut backoff = Backoff::default();
+        failpoint::hit("outcome.before");
         let added = loop {
             let pool = &self.setting.pool;
             match store::outcome::add_all(pool, self.lease, seq, &tasks, &bytes).await {
@@ -332,6 +333,7 @@ impl<S: State> Turn<'_, S> {
                 }
             }
         };
+        failpoint::hit("outcome.after");
         for (index, outcome) in kept {
             let task = task_number(index);
             if added.contains(&task) {
@@ -399,6 +401,7 @@ impl<S: State> Turn<'_, S> {
         task: i32,
         bytes: &[u8],
     ) -> Result<Option<bool>, Committed> {
+        failpoint::hit("outcome.before");
         let mut transaction = self.open(left, seq).await?;
         let lease = self.lease;
         if !store::lease::hold(&mut transaction, lease)
@@ -412,6 +415,7 @@ impl<S: State> Turn<'_, S> {
             return Ok(Some(false));
         }
         transaction.commit().await.map_err(|error| broken(&error))?;
+        failpoint::hit("outcome.after");
         Ok(Some(true))
     }
 
