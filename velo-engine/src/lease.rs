@@ -201,6 +201,18 @@ pub async fn wake(pool: &PgPool) -> Result<Woken, sqlx::Error> {
     })
 }
 
+/// Tells parents and children of runs that have ended, where the worker that ended them has not, since it
+/// died or was cut off; returns of how many ends. A worker that has ended a run tells of it by itself.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub async fn tell_families(pool: &PgPool) -> Result<usize, sqlx::Error> {
+    crate::family::tell_left(pool).await
+}
+
 /// Gives up workers whose heartbeat has stopped, and hands their runs on; returns how many runs.
 ///
 /// # Errors
