@@ -89,6 +89,7 @@ mod start;
 mod state;
 mod store;
 mod stored;
+mod subgraph;
 mod turn;
 mod wait;
 mod why;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Context, Scene};
 use crate::error::{NodeError, NodeErrorKind};
@@ -95,8 +96,8 @@ impl<S: State, I> Context<S, I> {
     /// # Cancel safety
     /// Reads only.
     pub async fn last_child<C: State>(&self, name: &str) -> Result<Option<C>, NodeError> {
-        let last = store::child::last(&self.scene.pool, self.scene.spot(name)).await?;
-        match last {
+        let (pool, spot) = (&self.scene.pool, self.scene.spot(name));
+        match patiently(|| store::child::last(pool, spot)).await? {
             Some(run) => self.scene.end_state(run).await.map(Some),
             None => Ok(None),
         }
@@ -169,7 +170,7 @@ impl<C: State> Child<C> {
             )));
         }
         let (pool, spot) = (&self.scene.pool, self.scene.spot(&self.name));
-        Ok(store::child::at(pool, spot).await?)
+        patiently(|| store::child::at(pool, spot)).await
     }
 
     /// Starts it, however long the database takes to come back while the lease may still hold.
@@ -197,9 +198,7 @@ impl<C: State> Child<C> {
             }
         };
         failpoint::hit("child.after");
-        scene
-            .has_family
-            .store(true, std::sync::atomic::Ordering::Relaxed);
+        scene.has_family.store(true, Ordering::Relaxed);
         tracing::debug!(run.id = %scene.lease.run, child.id = %run, child.name = self.name, "child started");
         if let Err(error) = store::run::notify(&scene.pool).await {
             tracing::debug!(%error, "could not wake the workers");
@@ -241,7 +240,7 @@ impl Scene {
 
     /// The state of a run that has ended.
     async fn end_state<C: State>(&self, run: RunId) -> Result<C, NodeError> {
-        let steps = store::load::steps(&self.pool, run).await?;
+        let steps = patiently(|| store::load::steps(&self.pool, run)).await?;
         if steps.is_empty() {
             return Err(NodeError::permanent(format!(
                 "the steps of child run {run} are gone: were they deleted before its parent had read them?"
@@ -250,6 +249,20 @@ impl Scene {
         let checkpoint = checkpoint_of::<C>(&steps)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
         Ok(checkpoint.state)
+    }
+}
+
+/// Reads, again while the database is away: whoever waits here is dropped when the lease is lost.
+async fn patiently<T, F>(mut read: impl FnMut() -> F) -> Result<T, NodeError>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let mut backoff = Backoff::default();
+    loop {
+        match read().await {
+            Err(error) if store::is_transient(&error) => backoff.wait().await,
+            read => return read.map_err(NodeError::from),
+        }
     }
 }
 

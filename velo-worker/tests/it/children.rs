@@ -8,9 +8,12 @@ use tokio::sync::Semaphore;
 use velo_engine::prelude::*;
 use velo_engine::{ChildEnd, ChildRun, OnClose, Why, test_kit};
 
-use crate::support::{Beside, Log, line, settled, until, worker};
+use crate::proxy::{At, Late, Loss, Proxy};
+use crate::support::{Beside, Log, line, settled, until, within, worker};
 
 const FIRST: NodeKey<Log> = NodeKey::new("first");
+const PART: NodeKey<Log> = NodeKey::new("part");
+const LAST: NodeKey<Log> = NodeKey::new("last");
 const EACH: NodeKey<Log, u32> = NodeKey::new("each");
 const WORK: NodeKey<Part> = NodeKey::new("work");
 
@@ -609,5 +612,183 @@ async fn a_run_that_has_ended_or_changed_hands_starts_no_child() {
     until_status(&engine, run, RunStatus::Completed).await;
     assert_eq!(start(fence, 4).await, None);
     until_status(&engine, RunId::from_i64(2), RunStatus::Cancelled).await;
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_is_started_once_and_its_end_is_heard_whatever_message_is_lost() {
+    let engine = test_kit::engine().await;
+    let proxy = Proxy::before(&engine).await;
+    let graph = awaiting(&part(double));
+    let beside = Beside::start(worker(&proxy.engine, graph.clone()));
+    for at in [
+        At::Statement("child.start"),
+        At::Statement("child.at"),
+        At::Statement("child.ending"),
+        At::Statement("child.poke"),
+        At::Statement("child.told"),
+        At::CommitAfter("wait.add"),
+        At::CommitAfter("queue.park"),
+    ] {
+        for loss in [Loss::Answer, Loss::Request] {
+            let lost = proxy.lose(at, loss.clone());
+            let run = engine.start(&graph, Log::default()).await.unwrap();
+            assert_eq!(lines(&engine, run).await, ["42"], "{at:?} {loss:?}");
+            assert_eq!(children(&engine, run).await.len(), 1, "{at:?} {loss:?}");
+            within(lost.notified()).await;
+        }
+    }
+    let runs: i64 = sqlx::query_scalar("select count(*) from velo.run")
+        .fetch_one(engine.pool())
+        .await
+        .unwrap();
+    assert_eq!(runs, 2 * 14);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_arrives_after_its_parent_was_cancelled_starts_nothing() {
+    let engine = test_kit::engine().await;
+    let proxy = Proxy::before(&engine).await;
+    let graph = awaiting(&part(double));
+    let late = Late::default();
+    let held = proxy.lose(At::Statement("child.start"), Loss::Late(late.clone()));
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let doomed = Beside::start(worker(&proxy.engine, graph.clone()));
+    within(held.notified()).await;
+    doomed.die().await;
+    assert!(engine.cancel(run).await.unwrap());
+    let beside = Beside::start(worker(&engine, graph));
+    until_status(&engine, run, RunStatus::Cancelled).await;
+    late.arrive().await;
+    let late: Vec<i64> = sqlx::query_scalar("select id from velo.run where parent is not null")
+        .fetch_all(engine.pool())
+        .await
+        .unwrap();
+    // The attempt may have been quick enough to ask a second time before it died.
+    for child in late {
+        until_status(&engine, RunId::from_i64(child), RunStatus::Cancelled).await;
+    }
+    beside.stop().await;
+}
+
+fn routed() -> Graph<Log> {
+    let child = part(async |cx: Context<Part>| {
+        let result: String = cx.ask("result", &cx.state().number).await?;
+        Ok(Part::update().result(result).into())
+    });
+    Graph::builder("routed", 1)
+        .subgraph(
+            PART,
+            &child,
+            |cx| numbered(cx.state().turns),
+            |part| match part.result.as_str() {
+                "again" => line("again").goto(PART),
+                _ => line(part.result).goto(LAST),
+            },
+        )
+        .node(LAST, async |_: Context<Log>| Ok(line("last").into()))
+        .start(PART)
+        .may_go(PART, PART)
+        .may_go(PART, LAST)
+        .compile()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_subgraph_decides_by_its_end_where_its_parent_goes() {
+    let engine = test_kit::engine().await;
+    let graph = routed();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    for answer in ["again", "done"] {
+        until(async || {
+            let open = engine.questions(Some(run), 10).await.unwrap();
+            open.len() == 1
+        })
+        .await;
+        let question = engine.questions(Some(run), 10).await.unwrap().remove(0);
+        engine.answer(&question, &answer).await.unwrap();
+        until_status(&engine, question.run, RunStatus::Completed).await;
+    }
+    assert_eq!(lines(&engine, run).await, ["again", "done", "last"]);
+    assert_eq!(children(&engine, run).await.len(), 2);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_subgraph_begins_anew_and_a_stateful_one_where_it_ended() {
+    const FRESH: NodeKey<Log, u32> = NodeKey::new("fresh");
+    const KEEPS: NodeKey<Log> = NodeKey::new("keeps");
+    let engine = test_kit::engine().await;
+    let child = part(async |cx: Context<Part>| {
+        let number = cx.state().number + 1;
+        Ok(Part::update().number(number).into())
+    });
+    let back = |name: &'static str| move |part: Part| line(format!("{name} {}", part.number));
+    let graph = Graph::builder("stateful", 1)
+        .node(FIRST, async |cx: Context<Log>| {
+            let turns = Log::update().turns(cx.state().turns + 1);
+            Ok(match cx.state().turns {
+                0..3 => Next::send(FRESH, 10).and_goto(KEEPS).and_update(turns),
+                _ => Next::end(),
+            })
+        })
+        .subgraph(FRESH, &child, |cx| numbered(*cx.input()), back("fresh"))
+        .stateful_subgraph(
+            KEEPS,
+            &child,
+            |_, last| last.unwrap_or_default(),
+            back("keeps"),
+        )
+        .start(FIRST)
+        .may_go(FIRST, FRESH)
+        .may_go(FIRST, KEEPS)
+        .edge(FRESH, FIRST)
+        .edge(KEEPS, FIRST)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    let mut lines = lines(&engine, run).await;
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "fresh 11", "fresh 11", "fresh 11", "keeps 1", "keeps 2", "keeps 3"
+        ]
+    );
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_that_a_failed_attempt_gave_its_child_counts_for_the_next_one() {
+    let engine = test_kit::engine().await;
+    let child = part(double);
+    let graph = Graph::builder("retried", 1)
+        .child(&child)
+        .node(FIRST, move |cx: Context<Log>| {
+            let child = child.clone();
+            async move {
+                let number = cx.attempt();
+                let part = cx.child("part", &child, numbered(number)).await?;
+                if number == 1 {
+                    return Err(NodeError::transient("not yet"));
+                }
+                Ok(line(format!("{} of attempt {number}", part.result)).into())
+            }
+        })
+        .default_retry(RetryPolicy {
+            max_attempts: 3,
+            first_delay: std::time::Duration::from_millis(10),
+            ..RetryPolicy::default()
+        })
+        .start(FIRST)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    assert_eq!(lines(&engine, run).await, ["2 of attempt 2"]);
+    assert_eq!(children(&engine, run).await.len(), 1);
     beside.stop().await;
 }
