@@ -87,6 +87,47 @@ impl<S: State, I> Context<S, I> {
         }
     }
 
+    /// Starts a run of another graph for each of `states`, side by side, and waits for the ends of all;
+    /// otherwise as [`child`](Self::child). Their names are `name` and their number, from zero.
+    ///
+    /// This waits without a worker for any number of them. A combinator that wakes its parts itself, such
+    /// as `FuturesUnordered` or `join_all` of more than thirty, hides from the engine that all of its parts
+    /// wait, and keeps the worker.
+    ///
+    /// # Errors
+    /// As when a child is awaited: also when one was cancelled.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, some may be started; a later attempt finds them.
+    pub async fn children<C: State>(
+        &self,
+        name: &str,
+        graph: &Graph<C>,
+        states: impl IntoIterator<Item = C, IntoIter: Send> + Send,
+    ) -> Result<Vec<C>, NodeError> {
+        let mut begun = Vec::new();
+        for (number, state) in states.into_iter().enumerate() {
+            let child = self.child(format!("{name} {number}"), graph, state);
+            let (run, status) = child.begun().await?;
+            begun.push((child.name, run, status));
+        }
+        if let Some((name, run, _)) = begun
+            .iter()
+            .find(|(.., status)| *status == RunStatus::Cancelled)
+        {
+            return Err(was_cancelled(name, *run, graph.code()));
+        }
+        // One is enough to wait for: the others are looked at again when it has ended.
+        if let Some((name, ..)) = begun.iter().find(|(.., status)| !status.is_terminal()) {
+            return self.scene.wait(name.clone(), WaitKind::Child, None).await;
+        }
+        let mut ended = Vec::new();
+        for (_, run, _) in begun {
+            ended.push(self.scene.end_state(run).await?);
+        }
+        Ok(ended)
+    }
+
     /// The state that this node's newest child of this name ended with, among those that earlier steps
     /// of the run have started and that completed: what a child that is to remember begins with.
     ///
@@ -137,26 +178,30 @@ impl<C: State> Child<C> {
     /// # Cancel safety
     /// Dropped half-way, the child may or may not be started; a later attempt finds it.
     pub async fn end(self) -> Result<ChildEnd<C>, NodeError> {
+        match self.begun().await? {
+            (run, RunStatus::Completed) => self.scene.end_state(run).await.map(ChildEnd::Completed),
+            (run, RunStatus::Cancelled) => Ok(ChildEnd::Cancelled(run)),
+            _ => self.scene.wait(self.name, WaitKind::Child, None).await,
+        }
+    }
+
+    /// The child that an earlier attempt has started, or else a new one.
+    async fn begun(&self) -> Result<(RunId, RunStatus), NodeError> {
         self.scene.reserve_name(&self.name)?;
         match self.found().await? {
-            Some((run, RunStatus::Completed)) => {
-                return self.scene.end_state(run).await.map(ChildEnd::Completed);
+            Some(found) => Ok(found),
+            None => {
+                let run = self.started(true, OnClose::Cancel).await?;
+                Ok((run, RunStatus::Active))
             }
-            Some((run, RunStatus::Cancelled)) => return Ok(ChildEnd::Cancelled(run)),
-            Some(_) => (),
-            None => drop(self.started(true, OnClose::Cancel).await?),
         }
-        self.scene.wait(self.name, WaitKind::Child, None).await
     }
 
     async fn completed(self) -> Result<C, NodeError> {
         let (name, code) = (self.name.clone(), self.graph.code().to_owned());
         match self.end().await? {
             ChildEnd::Completed(state) => Ok(state),
-            ChildEnd::Cancelled(run) => Err(NodeError::permanent(format!(
-                "the child `{name}`, run {run} of {code}, was cancelled: \
-                 cancel this run too, or have the node await .end() and deal with it"
-            ))),
+            ChildEnd::Cancelled(run) => Err(was_cancelled(&name, run, &code)),
         }
     }
 
@@ -250,6 +295,13 @@ impl Scene {
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
         Ok(checkpoint.state)
     }
+}
+
+fn was_cancelled(name: &str, run: RunId, code: &str) -> NodeError {
+    NodeError::permanent(format!(
+        "the child `{name}`, run {run} of {code}, was cancelled: \
+         cancel this run too, or have the node await .end() and deal with it"
+    ))
 }
 
 /// Reads, again while the database is away: whoever waits here is dropped when the lease is lost.

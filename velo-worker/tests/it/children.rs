@@ -792,3 +792,65 @@ async fn a_state_that_a_failed_attempt_gave_its_child_counts_for_the_next_one() 
     assert_eq!(children(&engine, run).await.len(), 1);
     beside.stop().await;
 }
+
+#[tokio::test]
+async fn a_hundred_children_of_one_node_are_waited_for_without_a_worker() {
+    let engine = test_kit::engine().await;
+    let door = Door::shut();
+    let child = behind(&door);
+    let graph = single("hundred", &child.clone(), move |cx: Context<Log>| {
+        let child = child.clone();
+        async move {
+            let parts = cx.children("part", &child, (0..100).map(numbered)).await?;
+            Ok(parts
+                .into_iter()
+                .map(|part| Next::from(line(part.result)))
+                .collect())
+        }
+    });
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    until_status(&engine, run, RunStatus::Waiting).await;
+    assert_eq!(children(&engine, run).await.len(), 100);
+    door.open();
+    let expected: Vec<String> = (0..100).map(|number| (number * 2).to_string()).collect();
+    assert_eq!(lines(&engine, run).await, expected);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_parent_that_is_cancelled_while_its_child_ends_leaves_nothing_behind() {
+    const RUNS: usize = 20;
+    let engine = test_kit::engine().await;
+    let door = Door::shut();
+    let graph = awaiting(&behind(&door));
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(engine.start(&graph, Log::default()).await.unwrap());
+    }
+    let both = [
+        Beside::start(worker(&engine, graph.clone())),
+        Beside::start(worker(&engine, graph)),
+    ];
+    for run in &runs {
+        until_status(&engine, *run, RunStatus::Waiting).await;
+    }
+    door.open();
+    join_all(runs.iter().map(|run| engine.cancel(*run))).await;
+    until(async || engine.unfinished(None, 100).await.unwrap().is_empty()).await;
+    let left = "select (select count(*) from velo.ending) + (select count(*) from velo.queue)";
+    until(async || {
+        let left: i64 = sqlx::query_scalar(left)
+            .fetch_one(engine.pool())
+            .await
+            .unwrap();
+        left == 0
+    })
+    .await;
+    for run in runs {
+        assert_eq!(children(&engine, run).await.len(), 1);
+    }
+    for one in both {
+        one.stop().await;
+    }
+}
