@@ -1,5 +1,6 @@
 //! What a node sees of its run, and how it leaves something behind.
 
+mod child;
 mod memo;
 mod scene;
 mod transaction;
@@ -16,6 +17,7 @@ use crate::observed::Happening;
 use crate::run_id::RunId;
 use crate::state::State;
 
+pub use child::{Child, ChildEnd};
 pub use memo::StepKey;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
 pub use transaction::{FencedTransaction, NodeTransaction};
@@ -30,6 +32,8 @@ pub(crate) use wait::Seen;
 /// | do something outside once, and keep the result | [`step`](Self::step) |
 /// | write to the database, exactly once | [`tx`](Self::tx) |
 /// | write to the database now, at least once | [`begin`](Self::begin) |
+/// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
+/// | have another graph do a part | [`child`](Self::child) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |
 pub struct Context<S: State, I = ()> {

@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::events::{self, Event};
 use crate::executor::Checkpoint;
+use crate::family;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
 use crate::places::Places;
@@ -19,6 +20,7 @@ use crate::store;
 use crate::turn::checkpoint_of;
 use crate::why::Why;
 
+use crate::store::child::ChildRun;
 pub use crate::store::run::{Run, RunStatus, Step};
 pub use crate::store::wait::Question;
 pub use crate::store::why::WorkerInfo;
@@ -243,8 +245,8 @@ impl Engine {
         })
     }
 
-    /// Waits until a run ends, is paused, or waits for an answer or a message; returns how it then
-    /// stands. It looks again and again,
+    /// Waits until a run ends, is paused, or waits for an answer or a message, itself or in a child run
+    /// that it waits for; returns how it then stands. It looks again and again,
     /// up to twice a second: for a few runs, such as in a test.
     ///
     /// # Errors
@@ -256,7 +258,14 @@ impl Engine {
         let (mut pause, longest) = (Duration::from_millis(10), Duration::from_millis(500));
         loop {
             let found = self.run(run).await?;
-            if found.status != RunStatus::Active {
+            let is_stuck = match found.status {
+                RunStatus::Active => false,
+                RunStatus::Waiting => store::child::is_stuck(&self.pool, run)
+                    .await
+                    .map_err(EngineError::on("read what the run waits for"))?,
+                _ => true,
+            };
+            if is_stuck {
                 return Ok(found);
             }
             tokio::time::sleep(pause).await;
@@ -264,7 +273,8 @@ impl Engine {
         }
     }
 
-    /// Ends a run before its end. A run that is at work notices within a heartbeat.
+    /// Ends a run before its end. A run that is at work notices within a heartbeat. Child runs end with it
+    /// as their [`OnClose`](crate::OnClose) says.
     ///
     /// Returns whether there was something to cancel: a run that has ended stays as it ended.
     ///
@@ -274,9 +284,13 @@ impl Engine {
     /// # Cancel safety
     /// Call it again: a second time does no harm.
     pub async fn cancel(&self, run: RunId) -> Result<bool, EngineError> {
-        store::run::cancel(&self.pool, run)
+        let cancelled = store::run::cancel(&self.pool, run)
             .await
-            .map_err(EngineError::on("cancel the run"))
+            .map_err(EngineError::on("cancel the run"))?;
+        if cancelled && let Err(error) = family::tell(&self.pool, run).await {
+            tracing::debug!(run.id = %run, %error, "could not tell of the run's end yet");
+        }
+        Ok(cancelled)
     }
 
     /// Has a paused run go on where it was, with all attempts of its retry policy before it; a run
@@ -309,7 +323,7 @@ impl Engine {
         Ok(resumed)
     }
 
-    /// The open questions of a run, or of all runs, oldest run first; at most `limit` and [`PAGE_MAX`].
+    /// The open questions of a run and of the child runs that it waits for, however deep, or of all runs, oldest run first; at most `limit` and [`PAGE_MAX`].
     ///
     /// # Errors
     /// The database's.
@@ -407,6 +421,34 @@ impl Engine {
         } else {
             Err(EngineError::NoRun(run))
         }
+    }
+
+    /// The runs that nodes of this run have started, in the order of its steps; at most `limit` and
+    /// [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn children(&self, run: RunId, limit: i64) -> Result<Vec<ChildRun>, EngineError> {
+        store::child::of(&self.pool, run, limit.clamp(0, PAGE_MAX))
+            .await
+            .map_err(EngineError::on("list the run's children"))
+    }
+
+    /// How a run came to be: which node of which run started it, and so on upwards, the topmost first.
+    /// Empty for a run that no node has started.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn path(&self, run: RunId) -> Result<Vec<ChildRun>, EngineError> {
+        store::child::path(&self.pool, run)
+            .await
+            .map_err(EngineError::on("read what started the run"))
     }
 
     /// The events that the run's nodes emitted after the place `after`, oldest first; zero is before

@@ -17,6 +17,7 @@ use crate::node::{Node, NodeKey};
 use crate::retry::RetryPolicy;
 use crate::shape::{Shape, ShapeBuilder, ShapeError, Sources};
 use crate::state::State;
+use crate::turn::Serve;
 
 /// Names the fingerprints of graphs among all name-based UUIDs.
 const FINGERPRINTS: Uuid = Uuid::from_u128(0x7665_6c6f_0000_4000_8000_0000_0000_0001);
@@ -49,6 +50,7 @@ struct Inner<S: State> {
     nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
+    children: Vec<Arc<dyn Serve>>,
     code: String,
     fingerprint: Uuid,
 }
@@ -62,6 +64,7 @@ impl<S: State> Graph<S> {
             nodes: BTreeMap::new(),
             retries: BTreeMap::new(),
             default_retry: RetryPolicy::default(),
+            children: Vec::new(),
         }
     }
 
@@ -82,6 +85,10 @@ impl<S: State> Graph<S> {
     #[must_use]
     pub fn fingerprint(&self) -> Uuid {
         self.inner.fingerprint
+    }
+
+    pub(crate) fn child_graphs(&self) -> &[Arc<dyn Serve>] {
+        &self.inner.children
     }
 
     pub(crate) fn retry(&self, node: &str) -> RetryPolicy {
@@ -114,6 +121,7 @@ pub struct GraphBuilder<S: State> {
     nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
+    children: Vec<Arc<dyn Serve>>,
 }
 
 impl<S: State> GraphBuilder<S> {
@@ -245,6 +253,15 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
+    /// Says that nodes of this graph start runs of `child`: who serves this graph serves that one too.
+    /// A worker without it leaves such runs to others; [`Engine::why`](crate::Engine::why) says when
+    /// nobody has it.
+    #[must_use]
+    pub fn child<C: State>(mut self, child: &Graph<C>) -> Self {
+        self.children.push(Arc::new(child.clone()));
+        self
+    }
+
     /// Checks the whole graph.
     ///
     /// # Errors
@@ -259,6 +276,7 @@ impl<S: State> GraphBuilder<S> {
                 nodes: self.nodes,
                 retries: self.retries,
                 default_retry: self.default_retry,
+                children: self.children,
                 fingerprint,
             }),
         })

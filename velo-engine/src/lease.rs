@@ -213,14 +213,23 @@ pub async fn queue_age(
     codes: &[String],
 ) -> Result<Vec<(String, Duration)>, sqlx::Error> {
     let ages = store::lease::age(pool, codes).await?.into_iter();
-    Ok(ages
-        .map(|(code, age)| {
-            (
-                code,
-                Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default(),
-            )
-        })
-        .collect())
+    let ages = ages.map(|(code, age)| {
+        let age = Duration::try_from_secs_f64(age.max(0.0));
+        (code, age.unwrap_or_default())
+    });
+    Ok(ages.collect())
+}
+
+/// Tells parents and children of runs that have ended, where the worker that ended them has not, since it
+/// died or was cut off; returns of how many ends. A worker that has ended a run tells of it by itself.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub async fn tell_families(pool: &PgPool) -> Result<usize, sqlx::Error> {
+    crate::family::tell_left(pool).await
 }
 
 /// Gives up workers whose heartbeat has stopped, and hands their runs on; returns how many runs.

@@ -74,6 +74,7 @@ mod admission;
 mod context;
 mod engine;
 mod error;
+mod family;
 mod graph;
 mod health;
 mod history;
@@ -90,11 +91,12 @@ mod start;
 mod state;
 mod store;
 mod stored;
+mod subgraph;
 mod turn;
 mod wait;
 mod why;
 
-pub use context::{Ask, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
@@ -115,11 +117,12 @@ pub use start::Start;
 pub use state::{
     CodecError, ConcurrentUpdate, FieldWrites, Overwrite, State, StoredWrite, Update, Write, Writes,
 };
+pub use store::child::{ChildRun, OnClose};
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;
-pub use why::Why;
+pub use why::{AwaitedChild, Why};
 
 /// All that a graph's definition needs.
 pub mod prelude {

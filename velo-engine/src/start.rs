@@ -103,7 +103,7 @@ impl<'a, S: State> Start<'a, S> {
     /// # Cancel safety
     /// Dropped half-way, the transaction may or may not hold the run: roll it back.
     pub async fn in_tx(self, conn: &mut PgConnection) -> Result<RunId, EngineError> {
-        let encoded = Encoded::of(&self)?;
+        let encoded = Encoded::of(self.graph, &self.state, self.step_limit)?;
         let mut draws = 0;
         loop {
             let id = self.id.unwrap_or_else(RunId::random);
@@ -138,7 +138,7 @@ impl<'a, S: State> Start<'a, S> {
     }
 
     async fn now(self) -> Result<RunId, EngineError> {
-        let encoded = Encoded::of(&self)?;
+        let encoded = Encoded::of(self.graph, &self.state, self.step_limit)?;
         let pool = &self.engine.pool().clone();
         let mut id = self.id.unwrap_or_else(RunId::random);
         let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
@@ -203,20 +203,24 @@ impl<'a, S: State> Start<'a, S> {
 const STARTING: &str = "start the run";
 
 /// What is stored of a start.
-struct Encoded {
+pub(crate) struct Encoded {
     control: Vec<u8>,
     state: Vec<u8>,
     nonce: i64,
 }
 
 impl Encoded {
-    fn of<S: State>(start: &Start<'_, S>) -> Result<Self, EngineError> {
+    pub(crate) fn of<S: State>(
+        graph: &Graph<S>,
+        state: &S,
+        step_limit: Option<u64>,
+    ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = serde_json::to_vec(&start.state).map_err(unstorable)?;
+        let state = serde_json::to_vec(state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
         let state_again: S = serde_json::from_slice(&state).map_err(unstorable)?;
-        let mut checkpoint = executor::begin(start.graph.shape(), state_again);
-        checkpoint.step_limit = start.step_limit;
+        let mut checkpoint = executor::begin(graph.shape(), state_again);
+        checkpoint.step_limit = step_limit;
         let control = Control::encode(&checkpoint)
             .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
         Ok(Self {
@@ -227,18 +231,26 @@ impl Encoded {
     }
 
     fn row<'a, S: State>(&'a self, start: &'a Start<'_, S>, id: RunId) -> NewRun<'a> {
-        let shape = start.graph.shape();
+        NewRun {
+            thread: start.thread.as_deref(),
+            priority: start.priority,
+            ..self.row_of(start.graph, id)
+        }
+    }
+
+    pub(crate) fn row_of<'a, S: State>(&'a self, graph: &'a Graph<S>, id: RunId) -> NewRun<'a> {
+        let shape = graph.shape();
         NewRun {
             id,
             nonce: self.nonce,
             graph: shape.name(),
             version: shape.version().cast_signed(),
-            fingerprint: start.graph.fingerprint(),
-            thread: start.thread.as_deref(),
+            fingerprint: graph.fingerprint(),
+            thread: None,
             control: &self.control,
             state: &self.state,
-            code: start.graph.code(),
-            priority: start.priority,
+            code: graph.code(),
+            priority: 0,
         }
     }
 }

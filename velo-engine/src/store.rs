@@ -1,5 +1,6 @@
 //! The engine's rows. Everything here is SQL and its types; nothing here runs user code.
 
+pub(crate) mod child;
 pub(crate) mod commit;
 pub(crate) mod failure;
 pub(crate) mod health;
@@ -18,6 +19,17 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
+    child::AT,
+    child::ENDING,
+    child::ENDINGS,
+    child::IS_STUCK,
+    child::LAST,
+    child::OF,
+    child::PATH,
+    child::POKE,
+    child::START,
+    child::TOLD,
+    child::TO_CANCEL,
     commit::STEPS,
     failure::RECORD,
     health::BACKEND,

@@ -27,6 +27,7 @@ use crate::admission::Admission;
 use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
+use crate::family;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::metrics;
@@ -137,6 +138,11 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
     /// Name and version of the graph, such as `report@1`.
     fn code(&self) -> &str;
 
+    /// The graphs whose runs its nodes start: who serves this one serves them too.
+    fn children(&self) -> Vec<Arc<dyn Serve>> {
+        Vec::new()
+    }
+
     /// Takes a turn with a run of this graph.
     ///
     /// # Cancel safety
@@ -150,6 +156,10 @@ impl<S: State> Serve for Graph<S> {
         Self::code(self)
     }
 
+    fn children(&self) -> Vec<Arc<dyn Serve>> {
+        self.child_graphs().to_vec()
+    }
+
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
         let turn = Turn {
             graph: self,
@@ -158,6 +168,7 @@ impl<S: State> Serve for Graph<S> {
             lost: setting.lost.child_token(),
             reach,
             asked: Arc::default(),
+            has_family: Arc::default(),
             began: Instant::now(),
         };
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
@@ -188,6 +199,8 @@ struct Turn<'a, S: State> {
     reach: Reach,
     /// Notified when an attempt begins to wait.
     asked: Arc<Notify>,
+    /// Whether the run has a parent or children, who are to be told of its end.
+    has_family: Arc<AtomicBool>,
     began: Instant,
 }
 
@@ -201,6 +214,8 @@ enum Note<'a> {
         task: i32,
         node: &'a str,
         waits: &'a [NewWait],
+        /// Names of those that had come when the attempt began.
+        come: &'a [String],
     },
     Park {
         seq: i32,
@@ -278,6 +293,9 @@ impl<S: State> Turn<'_, S> {
                     }
                 }
                 Ok(Some(stored)) => {
+                    if stored.has_family {
+                        self.has_family.store(true, Ordering::Relaxed);
+                    }
                     return Place::restore(self.graph.shape(), stored)
                         .map(Some)
                         .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error));
@@ -540,6 +558,7 @@ impl<S: State> Turn<'_, S> {
             task: scene.task,
             node: &scene.node,
             waits,
+            come: &scene.come(),
         };
         self.write(&note).await;
     }
@@ -595,7 +614,16 @@ impl<S: State> Turn<'_, S> {
 
     async fn end_cancelled(&self) -> TurnEnd {
         self.write(&Note::EndCancelled).await;
+        self.tell_family().await;
         TurnEnd::Cancelled
+    }
+
+    /// Tells parent and children that the run has ended. What is lost here is made up for by the next
+    /// look of any worker.
+    async fn tell_family(&self) {
+        if let Err(error) = family::tell(&self.setting.pool, self.lease.run).await {
+            tracing::warn!(run.id = %self.lease.run, %error, "could not tell of the run's end yet");
+        }
     }
 
     /// Writes under the lease, again while the database is away. Does not return when the lease is
@@ -636,7 +664,8 @@ impl<S: State> Turn<'_, S> {
                 task,
                 node,
                 waits,
-            } => store::wait::add(conn, self.lease, *seq, *task, node, waits).await?,
+                come,
+            } => store::wait::add(conn, self.lease, *seq, *task, node, waits, come).await?,
             Note::Park { seq, again_in } => {
                 store::wait::park(conn, self.lease, *seq, *again_in).await?;
             }

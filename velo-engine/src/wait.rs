@@ -26,6 +26,8 @@ pub(crate) enum WaitKind {
         until: Until,
     },
     Signal,
+    /// The end of a run that the task has started under this name.
+    Child,
 }
 
 /// The end of a sleep.

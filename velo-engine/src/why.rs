@@ -3,9 +3,10 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::run_id::RunId;
 use crate::store::run::RunStatus;
 use crate::store::why::Facts;
 
@@ -76,6 +77,17 @@ pub enum Why {
         /// Names of messages that it waits for.
         signals: Vec<String>,
     },
+    /// It waits for runs that its nodes have started, and perhaps for more.
+    AwaitingChildren {
+        /// The runs.
+        children: Vec<AwaitedChild>,
+        /// Open questions of its own.
+        questions: Vec<String>,
+        /// Names of messages that it waits for.
+        signals: Vec<String>,
+        /// When it goes on in any case.
+        until: Option<DateTime<Utc>>,
+    },
     /// It is paused, and needs attention.
     Paused {
         /// What happened.
@@ -83,6 +95,19 @@ pub enum Why {
     },
     /// No rule explains it: a fault of the engine.
     Unexplained,
+}
+
+/// A child run that its parent waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedChild {
+    /// The run.
+    pub run: RunId,
+    /// The name that the node gave it.
+    pub name: String,
+    /// Its graph, such as `report@1`.
+    pub graph: String,
+    /// How far it is; the parent of one that has ended is about to be told.
+    pub status: RunStatus,
 }
 
 impl Why {
@@ -116,6 +141,16 @@ impl Why {
                 ahead: facts.ahead,
                 workers: facts.capable,
             },
+            (None, until, Some(_))
+                if !facts.children.is_empty() && facts.status != RunStatus::Paused =>
+            {
+                Self::AwaitingChildren {
+                    children: facts.children.0,
+                    questions: facts.questions,
+                    signals: facts.signals,
+                    until,
+                }
+            }
             (None, Some(until), Some(_)) => match (facts.failed_message, facts.failed_attempt) {
                 (Some(error), Some(attempt))
                     if facts.questions.is_empty() && facts.signals.is_empty() =>
@@ -204,6 +239,30 @@ impl fmt::Display for Why {
                 f.write_str("it waits for ")?;
                 waited_for(f, questions, signals)
             }
+            Self::AwaitingChildren {
+                children,
+                questions,
+                signals,
+                until,
+            } => {
+                let named = |child: &AwaitedChild| {
+                    let AwaitedChild {
+                        run, name, graph, ..
+                    } = child;
+                    let status = child.status.as_str();
+                    format!("the end of `{name}` (run {run} of {graph}, which is {status})")
+                };
+                let children: Vec<String> = children.iter().map(named).collect();
+                write!(f, "it waits for {}", children.join(" and "))?;
+                if !questions.is_empty() || !signals.is_empty() {
+                    f.write_str(" and ")?;
+                    waited_for(f, questions, signals)?;
+                }
+                if let Some(until) = until {
+                    write!(f, ", and until {}", time(*until))?;
+                }
+                Ok(())
+            }
             Self::Paused { error } => {
                 let text = |field: &str| {
                     let error = error.as_ref()?;
@@ -263,6 +322,7 @@ mod tests {
             ahead: 0,
             questions: Vec::new(),
             signals: Vec::new(),
+            children: sqlx::types::Json(Vec::new()),
             failed_message: None,
             failed_attempt: None,
         }

@@ -62,6 +62,11 @@ pub(crate) async fn tend(
                 }
                 Err(error) => tracing::warn!(%error, "could not look for dead workers"),
             }
+            match lease::tell_families(&pool).await {
+                Ok(0) => (),
+                Ok(_) => changed.ready.notify_one(),
+                Err(error) => tracing::warn!(%error, "could not tell of runs that have ended"),
+            }
         }
         let next = match lease::wake(&pool).await {
             Ok(woken) => {

@@ -89,11 +89,24 @@ pub enum WorkerError {
 
 impl WorkerBuilder {
     /// Has the worker run this graph, in this version. Call it once for each graph, and for each
-    /// version that still has runs.
+    /// version that still has runs. Graphs whose runs its nodes start come with it, where
+    /// [`GraphBuilder::child`](velo_engine::GraphBuilder::child) names them; of two that have the same name
+    /// and version, the first counts.
     #[must_use]
     pub fn serve(mut self, graph: impl Serve) -> Self {
-        self.graphs.push(Arc::new(graph));
+        self.add(Arc::new(graph));
         self
+    }
+
+    fn add(&mut self, graph: Arc<dyn Serve>) {
+        if self.graphs.iter().any(|other| other.code() == graph.code()) {
+            return;
+        }
+        let children = graph.children();
+        self.graphs.push(graph);
+        for child in children {
+            self.add(child);
+        }
     }
 
     /// What operators see as the worker's name; otherwise the number of the process.

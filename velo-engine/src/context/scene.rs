@@ -1,6 +1,7 @@
 //! What the attempts of all nodes need, whatever their types.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -43,6 +44,8 @@ pub(crate) struct Scene {
     pub(crate) asked: Arc<Notify>,
     /// Unused signals of the run, shared by all tasks of the step.
     pub(crate) signals: Arc<Mutex<Vec<StoredSignal>>>,
+    /// Whether the run has a parent or children.
+    pub(crate) has_family: Arc<AtomicBool>,
 }
 
 /// What an attempt waited for, and what it waits for now.
@@ -108,6 +111,13 @@ impl Scene {
     /// What the attempt waits for, without ending that.
     pub(crate) fn waits(&self) -> Vec<NewWait> {
         lock(&self.waits).new.clone()
+    }
+
+    /// Names of the waits for which the attempt had what they wait for when it began.
+    pub(crate) fn come(&self) -> Vec<String> {
+        let waits = lock(&self.waits);
+        let come = waits.seen.iter().filter(|(_, seen)| seen.has_come());
+        come.map(|(name, _)| name.clone()).collect()
     }
 
     pub(crate) fn take_waits(&self) -> Vec<NewWait> {

@@ -184,6 +184,12 @@ pub(crate) struct Seen {
     pub(crate) is_due: bool,
 }
 
+impl Seen {
+    pub(crate) fn has_come(&self) -> bool {
+        self.answer.is_some() || self.is_due
+    }
+}
+
 impl Scene {
     /// What there is of a wait of this name; takes the name for this attempt.
     fn look(&self, name: &str) -> Result<Option<Seen>, NodeError> {
@@ -204,7 +210,7 @@ impl Scene {
 
     /// Notes what is waited for, and never returns: once nothing else of the attempt is under way, it
     /// is dropped.
-    async fn wait<T>(&self, name: String, kind: WaitKind, refusal: Option<String>) -> T {
+    pub(super) async fn wait<T>(&self, name: String, kind: WaitKind, refusal: Option<String>) -> T {
         lock(&self.waits).new.push(NewWait {
             name,
             kind,

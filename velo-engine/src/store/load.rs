@@ -19,6 +19,8 @@ pub(crate) struct Stored {
     pub(crate) signals: Vec<StoredSignal>,
     /// Whether something has come for the run since a worker last looked.
     pub(crate) is_poked: bool,
+    /// Whether it has a parent or children.
+    pub(crate) has_family: bool,
 }
 
 #[derive(Debug, FromRow)]
@@ -112,7 +114,13 @@ union all
  order by f.task, f.attempt desc)
 union all
 select 'wait', w.task, 0, w.name, w.kind, null, null, null, w.answer, null,
-       coalesce(w.due_at <= clock_timestamp(), false), w.is_seen
+       coalesce(w.due_at <= clock_timestamp(), false)
+       or (w.kind = 'child'
+           and exists (select from velo.child c
+                       join velo.run r on r.id = c.child
+                       where c.run_id = w.run_id and c.seq = w.seq and c.task = w.task and c.name = w.name
+                         and r.finished_at is not null)),
+       w.is_seen
 from place p
 join velo.wait w on w.run_id = $1 and w.seq = p.newest + 1
 union all
@@ -124,7 +132,11 @@ union all
 union all
 select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
 from velo.queue q
-where q.run_id = $1 and q.branch = 0 and q.is_poked";
+where q.run_id = $1 and q.branch = 0 and q.is_poked
+union all
+select 'family', 0, 0, null, null, null, null, null, null, null, false, false
+from velo.run r
+where r.id = $1 and (r.parent is not null or r.has_children)";
 
 /// A row of [`ALL`], of whatever kind.
 #[derive(Debug, FromRow)]
@@ -200,6 +212,7 @@ impl Stored {
                 payload: row.json.unwrap_or_default(),
             }),
             "poke" => self.is_poked = true,
+            "family" => self.has_family = true,
             other => return Err(odd(other)),
         }
         Ok(())

@@ -106,10 +106,11 @@ set is_seen = true
 where run_id = $1
   and seq = $2
   and task = $3
-  and not is_seen
-  and (answer is not null or due_at <= clock_timestamp())";
+  and name = any($4)
+  and not is_seen";
 
-/// Notes what a task waits for. What has come for it before, it has seen.
+/// Notes what a task waits for, and what of it has `come` and was seen by its attempt: not what came
+/// while that was under way.
 pub(crate) async fn add(
     conn: &mut PgConnection,
     lease: Lease,
@@ -117,11 +118,13 @@ pub(crate) async fn add(
     task: i32,
     node: &str,
     waits: &[NewWait],
+    come: &[String],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(SEEN)
         .bind(lease.run)
         .bind(seq)
         .bind(task)
+        .bind(come)
         .execute(&mut *conn)
         .await?;
     for wait in waits {
@@ -153,6 +156,7 @@ async fn add_one(
         WaitKind::Ask { .. } => "ask",
         WaitKind::Sleep { .. } => "sleep",
         WaitKind::Signal => "signal",
+        WaitKind::Child => "child",
     };
     let (question, schema) = match &wait.kind {
         WaitKind::Ask {
@@ -223,10 +227,19 @@ pub(crate) async fn park(
 
 pub(crate) const QUESTIONS: &str = "\
 -- velo: wait.questions
+with recursive family as (
+  select $1::bigint as id, 0 as depth
+  where $1 is not null
+  union all
+  select c.child, f.depth + 1
+  from family f
+  join velo.child c on c.run_id = f.id and c.is_awaited
+  where f.depth < $3
+)
 select w.run_id, w.seq, w.task, w.node, w.name, w.question, w.schema, w.asked_at, w.due_at, w.refusal
 from velo.wait w
 join velo.queue q on q.run_id = w.run_id and q.branch = 0
-where ($1::bigint is null or w.run_id = $1)
+where ($1::bigint is null or w.run_id in (select id from family))
   and w.kind = 'ask'
   and w.answer is null
   and (w.due_at is null or w.due_at > clock_timestamp())
@@ -234,7 +247,7 @@ where ($1::bigint is null or w.run_id = $1)
 order by w.run_id, w.task, w.name
 limit $2";
 
-/// The open questions of one run, or of all.
+/// The open questions of one run and of those that it waits for, or of all.
 pub(crate) async fn questions(
     db: impl PgExecutor<'_>,
     run: Option<RunId>,
@@ -243,6 +256,7 @@ pub(crate) async fn questions(
     sqlx::query_as(QUESTIONS)
         .bind(run)
         .bind(limit)
+        .bind(super::child::DEPTH_MAX)
         .fetch_all(db)
         .await
 }

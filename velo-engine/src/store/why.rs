@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor};
 
 use super::run::RunStatus;
 use crate::run_id::RunId;
+use crate::why::AwaitedChild;
 
 /// All that the reason is decided by, read at one moment.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -27,6 +29,7 @@ pub(crate) struct Facts {
     pub(crate) ahead: i64,
     pub(crate) questions: Vec<String>,
     pub(crate) signals: Vec<String>,
+    pub(crate) children: Json<Vec<AwaitedChild>>,
     /// The newest failed attempt of the step under way.
     pub(crate) failed_message: Option<String>,
     pub(crate) failed_attempt: Option<i32>,
@@ -67,6 +70,15 @@ select r.status, q.code, r.error,
        array(select v.name from velo.wait v, step
              where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal'
              order by v.name) as signals,
+       (select coalesce(jsonb_agg(jsonb_build_object(
+                 'run', c.child::text, 'name', c.name, 'status', k.status,
+                 'graph', k.graph || '@' || k.version) order by c.task, c.name), '[]')
+        from step
+        join velo.wait v on v.run_id = $1 and v.seq = step.seq and v.kind = 'child' and not v.is_seen
+        join velo.child c on c.run_id = v.run_id and c.seq = v.seq and c.task = v.task and c.name = v.name
+        join velo.run k on k.id = c.child
+        where not exists (select from velo.outcome o
+                          where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
        (select error ->> 'message' from failed) as failed_message,
        (select attempt from failed) as failed_attempt
 from velo.run r

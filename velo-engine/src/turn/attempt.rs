@@ -86,6 +86,7 @@ impl<S: State> Turn<'_, S> {
             waits: Mutex::new(waits),
             asked: Arc::clone(&self.asked),
             signals: Arc::clone(&place.signals),
+            has_family: Arc::clone(&self.has_family),
         });
         let node = work.begin(
             Arc::clone(&scene),

@@ -1,6 +1,7 @@
 //! Committing what the attempts of a step left.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::place::Place;
 use super::{Flow, Turn, TurnEnd, task_number};
@@ -181,7 +182,12 @@ impl<S: State> Turn<'_, S> {
         }
         place.stepped(taken.delta_bytes, taken.snapshot_bytes);
         match taken.then {
-            Then::Finish => Flow::End(TurnEnd::Finished),
+            Then::Finish => {
+                if self.has_family.load(Ordering::Relaxed) {
+                    self.tell_family().await;
+                }
+                Flow::End(TurnEnd::Finished)
+            }
             Then::Yield => Flow::End(TurnEnd::Yielded),
             Then::Keep => Flow::On,
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
+use tokio::sync::Notify;
 use velo_engine::prelude::*;
 use velo_engine::{Question, RunStatus, test_kit};
 
@@ -407,4 +408,41 @@ async fn a_waiting_run_can_be_cancelled_and_survives_its_worker() {
     until(async || engine.run(two).await.unwrap().status == RunStatus::Completed).await;
     assert_eq!(engine.state::<Log>(two).await.unwrap().lines, ["kept"]);
     second.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_while_the_node_runs_again_is_not_taken_for_seen() {
+    let engine = test_kit::engine().await;
+    let (came, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let graph = single({
+        let (came, open) = (came.clone(), open.clone());
+        move |cx: Context<Log>| {
+            let (came, open) = (came.clone(), open.clone());
+            async move {
+                let first = async {
+                    let first: u32 = cx.ask("first", &"?").await?;
+                    came.notify_one();
+                    open.notified().await;
+                    Ok::<_, NodeError>(first)
+                };
+                let (first, second) =
+                    tokio::join!(first, cx.ask::<u32>("second", &"?").into_future());
+                Ok(line(format!("{} {}", first?, second?)).into())
+            }
+        }
+    });
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    // A heartbeat that comes in between would have the node begin again.
+    let beside = Beside::start(worker(&engine, graph).lease(Duration::from_secs(600)));
+    settled(&engine, run).await;
+    let questions = engine.questions(Some(run), 10).await.unwrap();
+    engine.answer(&questions[0], &1).await.unwrap();
+    within(came.notified()).await;
+    engine.answer(&questions[1], &2).await.unwrap();
+    open.notify_one();
+    within(came.notified()).await;
+    open.notify_one();
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    assert_eq!(engine.state::<Log>(run).await.unwrap().lines, ["1 2"]);
+    beside.stop().await;
 }
