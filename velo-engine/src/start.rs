@@ -203,14 +203,14 @@ impl<'a, S: State> Start<'a, S> {
 const STARTING: &str = "start the run";
 
 /// What is stored of a start.
-struct Encoded {
-    control: Vec<u8>,
-    state: Vec<u8>,
+pub(crate) struct Encoded {
+    pub(crate) control: Vec<u8>,
+    pub(crate) state: Vec<u8>,
     nonce: i64,
 }
 
 impl Encoded {
-    fn of<S: State>(start: &Start<'_, S>) -> Result<Self, EngineError> {
+    pub(crate) fn of<S: State>(start: &Start<'_, S>) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
         let state = serde_json::to_vec(&start.state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
