@@ -6,6 +6,7 @@ mod fencing;
 mod interleavings;
 mod proxy;
 mod running;
+mod schedules;
 mod starting;
 mod support;
 mod surviving;
