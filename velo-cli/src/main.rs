@@ -9,6 +9,7 @@ mod house;
 mod paint;
 mod run;
 mod runs;
+mod schedules;
 mod serve;
 mod stop;
 
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
             Command::Worker(worker) => Box::pin(serve::worker(&args.house, worker)).await,
             Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
             Command::Runs(runs) => Box::pin(runs::runs(&args.house, runs)).await,
+            Command::Schedules(schedules) => {
+                Box::pin(schedules::schedules(&args.house, schedules)).await
+            }
             Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
             Command::Migrate => Box::pin(serve::migrate(&args.house)).await,
             Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,

@@ -374,11 +374,11 @@ fn cell(text: &str, status: RunStatus) -> Cell {
     }
 }
 
-fn time(time: DateTime<Utc>) -> String {
+pub(crate) fn time(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn table<const N: usize>(titles: [&str; N]) -> Table {
+pub(crate) fn table<const N: usize>(titles: [&str; N]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -397,13 +397,13 @@ fn table<const N: usize>(titles: [&str; N]) -> Table {
     table
 }
 
-fn print_table(table: &Table) {
+pub(crate) fn print_table(table: &Table) {
     for line in table.lines() {
         println!("{}", line.trim_end());
     }
 }
 
-fn print_json(value: &impl Serialize) {
+pub(crate) fn print_json(value: &impl Serialize) {
     println!(
         "{}",
         serde_json::to_string(value).expect("texts and numbers are always JSON")

@@ -10,5 +10,6 @@ mod model;
 mod outage;
 mod private;
 mod resuming;
+mod schedules;
 mod serving;
 mod together;

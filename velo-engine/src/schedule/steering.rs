@@ -88,8 +88,10 @@ impl Engine {
         name: &str,
         limit: usize,
     ) -> Result<Vec<NextFire>, ScheduleError> {
-        // Locked for a moment, so that what is told is of one and the same state.
-        let locked = self.locked(name, "read the schedule's next times").await?.1;
+        const DOING: &str = "read the schedule's next times";
+        let (tx, locked) = self.locked(name, DOING).await?;
+        // Given back at once: whoever finds it held passes it over.
+        tx.rollback().await.map_err(ScheduleError::on(DOING))?;
         let spec = spec_of(&locked)?;
         let rule = rule_of(&locked, &spec);
         let next = locked
@@ -136,7 +138,7 @@ impl Engine {
         let database = ScheduleError::on(DOING);
         let (mut tx, locked) = self.locked(name, DOING).await?;
         if !locked.schedule.is_paused {
-            return Ok(());
+            return tx.rollback().await.map_err(database);
         }
         let spec = spec_of(&locked)?;
         let next = rule_of(&locked, &spec).after(locked.now).next();
