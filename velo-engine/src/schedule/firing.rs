@@ -20,6 +20,8 @@ use crate::store::start::{self, NewRun};
 pub const FIRES_PER_TURN: usize = 64;
 /// Most transactions of one round.
 pub const TURNS_MAX: usize = 256;
+/// Most runs that one fire cancels: there is one, unless the policy was another one before.
+const CANCELLED_PER_FIRE: usize = 1_000;
 /// Times of a schedule whose record is kept; those whose runs have not ended are kept longer.
 const RECORDED: i64 = 2_000;
 
@@ -235,7 +237,8 @@ impl<'a> Counter<'a> {
     /// Cancels the runs and drops what waits. A run that a worker has ends when that has noticed.
     async fn displace(&mut self) -> Result<Decision, sqlx::Error> {
         rows::drop_buffered(&mut *self.conn, &self.locked.schedule.name).await?;
-        for run in &self.live {
+        // Should there be more, the next fire goes on with them.
+        for run in self.live.iter().take(CANCELLED_PER_FIRE) {
             store::run::cancel(&mut *self.conn, *run).await?;
         }
         self.count().await?;

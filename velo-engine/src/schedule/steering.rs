@@ -183,7 +183,8 @@ impl Engine {
     /// Fires the times of a window that is past, each once: those that were started before, or wait, stay
     /// as they are, and those that were skipped or missed come after all. `overlap` says what becomes of
     /// those whose forerunners still run: [`Overlap::BufferAll`] runs one after the other, with
-    /// [`Overlap::AllowAll`] all start at once. What lies after now is left to the schedule.
+    /// [`Overlap::AllowAll`] all start at once. What lies after now is left to the schedule. Of one that is
+    /// paused, those that wait do so until it goes on.
     ///
     /// Returns what became of each time, oldest first.
     ///

@@ -287,7 +287,7 @@ pub(crate) async fn settle(db: impl PgExecutor<'_>, name: &str) -> Result<(), sq
 
 pub(crate) const OPEN: &str = "\
 -- velo: schedule.open
-select coalesce(array_agg(run_id) filter (where run_id is not null), '{}') as live,
+select coalesce(array_agg(run_id order by fire_at) filter (where run_id is not null), '{}') as live,
        coalesce(array_agg(fire_at order by fire_at) filter (where run_id is null), '{}') as buffered
 from velo.schedule_fire
 where name = $1
