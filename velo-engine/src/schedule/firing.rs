@@ -64,16 +64,22 @@ pub async fn fire_due_at(pool: &PgPool, now: DateTime<Utc>) -> Result<Fired, Sch
 
 async fn round(pool: &PgPool, now: Option<DateTime<Utc>>) -> Result<Fired, ScheduleError> {
     let (mut fired, mut passed_over) = (Fired::default(), Vec::new());
+    let mut looked = rows::look(pool, now)
+        .await
+        .map_err(ScheduleError::on(DOING))?;
     for _ in 0..TURNS_MAX {
+        let (is_due, next_in) = looked;
         let mut name = None;
-        match turn(pool, now, &passed_over, &mut name).await {
+        let turned = if is_due {
+            turn(pool, now, &passed_over, &mut name).await
+        } else {
+            Ok(None)
+        };
+        match turned {
             Ok(Some(runs)) => fired.runs.extend(runs),
             Ok(None) => {
-                let seconds = rows::next_due(pool)
-                    .await
-                    .map_err(ScheduleError::on(DOING))?;
                 fired.next_in =
-                    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+                    next_in.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
                 return Ok(fired);
             }
             Err(error) => match name {
@@ -84,6 +90,9 @@ async fn round(pool: &PgPool, now: Option<DateTime<Utc>>) -> Result<Fired, Sched
                 _ => return Err(error),
             },
         }
+        looked = rows::look(pool, now)
+            .await
+            .map_err(ScheduleError::on(DOING))?;
     }
     // There is more: come again at once.
     fired.next_in = Some(Duration::ZERO);

@@ -258,16 +258,23 @@ pub(crate) async fn lock(
     sqlx::query_as(LOCK).bind(name).fetch_optional(db).await
 }
 
-pub(crate) const NEXT_DUE: &str = "\
--- velo: schedule.next_due
-select extract(epoch from min(due_at) - clock_timestamp())::float8
-from velo.schedule
-where not is_paused
-  and due_at > clock_timestamp()";
+// Without a lock, so that workers that find nothing to do ask one question and no more.
+pub(crate) const LOOK: &str = "\
+-- velo: schedule.look
+select exists (
+         select from velo.schedule s
+         where not s.is_paused
+           and (s.is_buffering or s.due_at <= coalesce($1, clock_timestamp()))) as is_due,
+       (select extract(epoch from min(due_at) - clock_timestamp())::float8
+        from velo.schedule
+        where not is_paused and due_at > clock_timestamp()) as next_in";
 
-/// Seconds until the next one is due.
-pub(crate) async fn next_due(db: impl PgExecutor<'_>) -> Result<Option<f64>, sqlx::Error> {
-    sqlx::query_scalar(NEXT_DUE).fetch_one(db).await
+/// Whether one may be due, and the seconds until the next one is.
+pub(crate) async fn look(
+    db: impl PgExecutor<'_>,
+    now: Option<DateTime<Utc>>,
+) -> Result<(bool, Option<f64>), sqlx::Error> {
+    sqlx::query_as(LOOK).bind(now).fetch_one(db).await
 }
 
 pub(crate) const SETTLE: &str = "\
