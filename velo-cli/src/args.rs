@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use velo_engine::RunId;
 
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Look at runs, and steer them
     Runs(RunsArgs),
+    /// Look at schedules, and steer them
+    Schedules(SchedulesArgs),
     /// List the workers
     Workers(ListArgs),
     /// Create or upgrade the tables
@@ -100,6 +103,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::FakeGemini(_)
             | Self::Runs(_)
+            | Self::Schedules(_)
             | Self::Workers(_) => "warn",
         }
     }
@@ -272,6 +276,113 @@ pub(crate) struct MigrateArgs {
     /// Only say whether all migrations are applied; exits with 3 when one is missing
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SchedulesArgs {
+    #[command(subcommand)]
+    pub(crate) command: SchedulesCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchedulesCommand {
+    /// List schedules, by name
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+        /// Only names after this one
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        after: String,
+    },
+    /// Show a schedule, and what became of its latest times
+    Show {
+        /// The schedule
+        name: String,
+        /// At most so many times
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Tell the next times of a schedule
+    Next {
+        /// The schedule
+        name: String,
+        /// How many
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Have a schedule start nothing until it is resumed
+    Pause {
+        /// The schedule
+        name: String,
+        /// Why, for those who look at it
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Have a paused schedule go on from now
+    Resume {
+        /// The schedule
+        name: String,
+    },
+    /// Fire a schedule now, also when it is paused
+    Trigger {
+        /// The schedule
+        name: String,
+    },
+    /// Fire the times of a window that is past, each once
+    Backfill {
+        /// The schedule
+        name: String,
+        /// From when, such as 2026-03-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        from: DateTime<Utc>,
+        /// Until when, included
+        #[arg(long, value_name = "TIME")]
+        to: DateTime<Utc>,
+        /// What becomes of a time while the run of one before it has not ended
+        #[arg(long, value_enum, default_value_t = Overlap::BufferAll)]
+        overlap: Overlap,
+    },
+    /// Delete a schedule; its runs go on
+    Delete {
+        /// The schedule
+        name: String,
+    },
+}
+
+/// What becomes of a fire while a run has not ended, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Overlap {
+    /// Skip it
+    Skip,
+    /// Keep one until the run has ended
+    BufferOne,
+    /// One after the other
+    BufferAll,
+    /// Cancel the run
+    CancelOther,
+    /// All at once
+    AllowAll,
+}
+
+impl From<Overlap> for velo_engine::schedule::Overlap {
+    fn from(overlap: Overlap) -> Self {
+        match overlap {
+            Overlap::Skip => Self::Skip,
+            Overlap::BufferOne => Self::BufferOne,
+            Overlap::BufferAll => Self::BufferAll,
+            Overlap::CancelOther => Self::CancelOther,
+            Overlap::AllowAll => Self::AllowAll,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

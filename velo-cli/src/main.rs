@@ -11,6 +11,7 @@ mod metrics;
 mod paint;
 mod run;
 mod runs;
+mod schedules;
 mod serve;
 mod stop;
 
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
             Command::Worker(worker) => Box::pin(serve::worker(&args.house, worker)).await,
             Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
             Command::Runs(runs) => Box::pin(runs::runs(&args.house, runs)).await,
+            Command::Schedules(schedules) => {
+                Box::pin(schedules::schedules(&args.house, schedules)).await
+            }
             Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
             Command::Doctor(list) => Box::pin(doctor::doctor(&args.house, list)).await,

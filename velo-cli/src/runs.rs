@@ -374,7 +374,7 @@ fn cell(text: &str, status: RunStatus) -> Cell {
     }
 }
 
-fn time(time: DateTime<Utc>) -> String {
+pub(crate) fn time(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 

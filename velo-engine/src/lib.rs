@@ -48,6 +48,7 @@
 //! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | start runs by the calendar | [`schedule`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
 //!
@@ -67,6 +68,7 @@ pub mod metrics;
 #[cfg(feature = "embedded-postgres")]
 pub mod postgres;
 pub mod reducer;
+pub mod schedule;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
 

@@ -103,7 +103,7 @@ impl<'a, S: State> Start<'a, S> {
     /// # Cancel safety
     /// Dropped half-way, the transaction may or may not hold the run: roll it back.
     pub async fn in_tx(self, conn: &mut PgConnection) -> Result<RunId, EngineError> {
-        let encoded = Encoded::of(self.graph, &self.state, self.step_limit)?;
+        let encoded = self.encoded()?;
         let mut draws = 0;
         loop {
             let id = self.id.unwrap_or_else(RunId::random);
@@ -138,7 +138,7 @@ impl<'a, S: State> Start<'a, S> {
     }
 
     async fn now(self) -> Result<RunId, EngineError> {
-        let encoded = Encoded::of(self.graph, &self.state, self.step_limit)?;
+        let encoded = self.encoded()?;
         let pool = &self.engine.pool().clone();
         let mut id = self.id.unwrap_or_else(RunId::random);
         let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
@@ -202,10 +202,16 @@ impl<'a, S: State> Start<'a, S> {
 
 const STARTING: &str = "start the run";
 
+impl<S: State> Start<'_, S> {
+    pub(crate) fn encoded(&self) -> Result<Encoded, EngineError> {
+        Encoded::of(self.graph, &self.state, self.step_limit)
+    }
+}
+
 /// What is stored of a start.
 pub(crate) struct Encoded {
-    control: Vec<u8>,
-    state: Vec<u8>,
+    pub(crate) control: Vec<u8>,
+    pub(crate) state: Vec<u8>,
     nonce: i64,
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod load;
 pub(crate) mod memo;
 pub(crate) mod outcome;
 pub(crate) mod run;
+pub(crate) mod schedule;
 pub(crate) mod start;
 pub(crate) mod wait;
 pub(crate) mod why;
@@ -69,6 +70,23 @@ pub const STATEMENTS: &[&str] = &[
     run::NOTIFY,
     run::RESUME,
     run::STEPS,
+    schedule::DELETE,
+    schedule::DROP_BUFFERED,
+    schedule::DUE,
+    schedule::FIRE,
+    schedule::FIRES,
+    schedule::GET,
+    schedule::LIST,
+    schedule::LOCK,
+    schedule::LOOK,
+    schedule::MOVE,
+    schedule::NOW,
+    schedule::OPEN,
+    schedule::PAUSE,
+    schedule::PRUNE,
+    schedule::PUT,
+    schedule::RECORD,
+    schedule::SETTLE,
     start::NONCE,
     start::START,
     start::THREAD,

@@ -1,4 +1,5 @@
-//! What any worker does for all: waking runs whose time has come, and taking over from the dead.
+//! What any worker does for all: waking runs whose time has come, starting those of schedules, and
+//! taking over from the dead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use velo_engine::{QUEUE_CHANNEL, lease};
+use velo_engine::{QUEUE_CHANNEL, lease, schedule};
 
 use crate::{host, metrics};
 
@@ -21,7 +22,7 @@ const MEASURE: Duration = Duration::from_secs(15);
 /// Before listening is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// Wakes runs and hands on those of dead workers, until dropped.
+/// Wakes runs, fires schedules and hands on the runs of dead workers, until dropped.
 pub(crate) async fn tend(
     pool: PgPool,
     host: String,
@@ -29,7 +30,8 @@ pub(crate) async fn tend(
     take_over_every: Duration,
     changed: Arc<Changes>,
 ) {
-    let (mut take_over_at, mut measure_at) = (Instant::now(), Instant::now());
+    let now = Instant::now();
+    let (mut take_over_at, mut measure_at, mut fire_at) = (now, now, now);
     loop {
         if measure_at <= Instant::now() {
             measure_at = Instant::now() + MEASURE;
@@ -68,6 +70,12 @@ pub(crate) async fn tend(
                 Err(error) => tracing::warn!(%error, "could not tell of runs that have ended"),
             }
         }
+        // Not at each turn of this loop: runs that sleep for short times may wake it hundreds of times a
+        // second.
+        if fire_at <= Instant::now() {
+            let next = fire_schedules(&pool, &changed).await;
+            fire_at = Instant::now() + next.clamp(TIMERS_MIN, TIMERS);
+        }
         let next = match lease::wake(&pool).await {
             Ok(woken) => {
                 if woken.runs > 0 {
@@ -84,6 +92,26 @@ pub(crate) async fn tend(
         tokio::select! {
             () = changed.timers.notified() => (),
             () = tokio::time::sleep(next.clamp(TIMERS_MIN, TIMERS)) => (),
+            () = tokio::time::sleep_until(fire_at) => (),
+        }
+    }
+}
+
+/// Starts the runs of schedules that are due; returns how long until more are.
+async fn fire_schedules(pool: &PgPool, changed: &Changes) -> Duration {
+    match schedule::fire_due(pool).await {
+        Ok(fired) => {
+            if !fired.runs.is_empty() {
+                changed.ready.notify_one();
+            }
+            fired.next_in.unwrap_or(TIMERS)
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "could not fire schedules"
+            );
+            TIMERS
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct House {
     pub(crate) fake: FakeGemini,
     folder: TempDir,
     url: String,
-    pool: PgPool,
+    pub(crate) pool: PgPool,
 }
 
 /// All that a run leaves, without what differs from run to run.
@@ -54,8 +54,12 @@ impl House {
 
     /// The same command each time: it goes on where it was.
     pub(crate) fn velo(&self) -> Command {
+        self.command(&["run", BRIEF, "--json"])
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut velo = Command::new(env!("CARGO_BIN_EXE_velo"));
-        velo.args(["run", BRIEF, "--json"])
+        velo.args(args)
             .env("DATABASE_URL", &self.url)
             .env("GEMINI_BASE_URL", self.fake.base_url())
             .env("GEMINI_API_KEY", DEFAULT_KEY)

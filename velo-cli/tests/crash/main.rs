@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod house;
+mod schedules;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

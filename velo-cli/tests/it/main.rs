@@ -11,5 +11,6 @@ mod model;
 mod outage;
 mod private;
 mod resuming;
+mod schedules;
 mod serving;
 mod together;

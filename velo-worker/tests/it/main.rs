@@ -9,6 +9,7 @@ mod pooler;
 mod proxy;
 mod roles;
 mod running;
+mod schedules;
 mod starting;
 mod support;
 mod surviving;
