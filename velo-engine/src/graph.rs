@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::context::{Context, Scene};
 use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::executor::Checkpoint;
+use crate::handling::Handling;
 use crate::node::{Node, NodeKey};
 use crate::retry::RetryPolicy;
 use crate::shape::{Shape, ShapeBuilder, ShapeError, Sources};
@@ -49,6 +50,7 @@ struct Inner<S: State> {
     nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
+    handling: Handling,
     code: String,
     fingerprint: Uuid,
 }
@@ -62,6 +64,7 @@ impl<S: State> Graph<S> {
             nodes: BTreeMap::new(),
             retries: BTreeMap::new(),
             default_retry: RetryPolicy::default(),
+            handling: Handling::default(),
         }
     }
 
@@ -84,9 +87,14 @@ impl<S: State> Graph<S> {
         self.inner.fingerprint
     }
 
-    pub(crate) fn retry(&self, node: &str) -> RetryPolicy {
-        let own = self.inner.retries.get(node).copied();
-        own.unwrap_or(self.inner.default_retry)
+    pub(crate) fn retry(&self, node: &str, error: &NodeError) -> RetryPolicy {
+        let own = || self.inner.retries.get(node).copied();
+        let classed = self.inner.handling.retry(node, error);
+        classed.or_else(own).unwrap_or(self.inner.default_retry)
+    }
+
+    pub(crate) fn handling(&self) -> &Handling {
+        &self.inner.handling
     }
 
     pub(crate) fn work(&self, node: &str) -> Option<&dyn Work<S>> {
@@ -114,6 +122,7 @@ pub struct GraphBuilder<S: State> {
     nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
+    pub(crate) handling: Handling,
 }
 
 impl<S: State> GraphBuilder<S> {
@@ -259,6 +268,7 @@ impl<S: State> GraphBuilder<S> {
                 nodes: self.nodes,
                 retries: self.retries,
                 default_retry: self.default_retry,
+                handling: self.handling,
                 fingerprint,
             }),
         })

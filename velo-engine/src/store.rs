@@ -5,6 +5,7 @@ pub(crate) mod failure;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
+pub(crate) mod operator;
 pub(crate) mod outcome;
 pub(crate) mod run;
 pub(crate) mod start;
@@ -39,6 +40,9 @@ pub const STATEMENTS: &[&str] = &[
     load::STEPS,
     memo::GET,
     memo::KEEP,
+    operator::PARKED,
+    operator::SKIP,
+    operator::TERMINATE,
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,

@@ -3,7 +3,9 @@
 
 mod failing;
 mod fencing;
+mod handling;
 mod interleavings;
+mod limits;
 mod proxy;
 mod running;
 mod starting;
