@@ -118,7 +118,7 @@ impl<S: State> fmt::Debug for Graph<S> {
 
 /// Collects the parts of a [`Graph`].
 pub struct GraphBuilder<S: State> {
-    shape: ShapeBuilder<S>,
+    pub(crate) shape: ShapeBuilder<S>,
     nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,

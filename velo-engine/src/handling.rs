@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{NodeError, NodeErrorKind};
 use crate::graph::GraphBuilder;
 use crate::node::NodeKey;
+use crate::node_failure::NodeFailure;
 use crate::retry::RetryPolicy;
 use crate::state::State;
 use crate::time_limit::TimeLimit;
@@ -118,9 +119,54 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
+    /// Has `handler` take what `node` fails with when no attempt is left, instead of pausing the run: the
+    /// step's other tasks finish, what the node would have written and where it would have gone is left
+    /// out, and `handler` is among the next step's tasks, once for each task that failed. From there it goes
+    /// its own ways: a join that waited for `node` goes on waiting, so a handler that stands in for it goes to
+    /// the join's target, which [`may_stay_shut`](Self::may_stay_shut).
+    ///
+    /// What the code must be mended for ([`NodeErrorKind::Refused`]) pauses the run all the same, and so does
+    /// a handler that fails, unless it was given one of its own.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use velo_engine::{NodeFailure, prelude::*};
+    ///
+    /// #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// struct Order { note: String }
+    ///
+    /// const CHARGE: NodeKey<Order> = NodeKey::new("charge");
+    /// const REFUND: NodeKey<Order, NodeFailure> = NodeKey::new("refund");
+    ///
+    /// async fn charge(_: Context<Order>) -> NodeResult<Order> { Err(NodeError::permanent("declined")) }
+    ///
+    /// async fn refund(cx: Context<Order, NodeFailure>) -> NodeResult<Order> {
+    ///     Ok(Order::update().note(cx.input().error.to_string()).into())
+    /// }
+    ///
+    /// let graph = Graph::builder("order", 1)
+    ///     .node(CHARGE, charge).node(REFUND, refund)
+    ///     .start(CHARGE).on_error(CHARGE, REFUND)
+    ///     .compile()?;
+    /// # Ok::<(), velo_engine::ShapeErrors>(())
+    /// ```
+    #[must_use]
+    pub fn on_error<I>(mut self, node: NodeKey<S, I>, handler: NodeKey<S, NodeFailure>) -> Self {
+        self.shape = self.shape.on_error(node, handler);
+        self
+    }
+
+    /// Has `handler` take what every node without a handler of its own fails with, other than nodes that
+    /// are handlers; see [`on_error`](Self::on_error).
+    #[must_use]
+    pub fn default_on_error(mut self, handler: NodeKey<S, NodeFailure>) -> Self {
+        self.shape = self.shape.default_on_error(handler);
+        self
+    }
+
     /// Pauses the run at once when a task of `node` has no further attempt: what else of the step is at
     /// work is dropped, and not counted as an attempt. Otherwise the step's other tasks finish first. What
-    /// has finished is kept either way.
+    /// has finished is kept either way. A failure that a [handler](Self::on_error) takes pauses nothing.
     #[must_use]
     pub fn fail_fast<I>(mut self, node: NodeKey<S, I>) -> Self {
         self.handling.fail_fast.insert(node.name());

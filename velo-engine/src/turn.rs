@@ -5,6 +5,7 @@
 
 mod attempt;
 mod commit;
+mod handle;
 mod parked;
 mod place;
 
@@ -375,6 +376,10 @@ impl<S: State> Turn<'_, S> {
                 return flow;
             }
         }
+        self.hand_over(place).await;
+        if place.is_complete() {
+            return self.commit_stored(place).await;
+        }
         Flow::End(self.park(place).await)
     }
 
@@ -552,9 +557,9 @@ impl<S: State> Turn<'_, S> {
     fn failed_fast(&self, place: &Place<S>) -> Option<(usize, Failures)> {
         place
             .exhausted()
-            .find(|(index, _)| {
+            .find(|(index, failures)| {
                 let node = &place.checkpoint.tasks[*index].node;
-                self.graph.handling().fails_fast(node)
+                self.graph.handling().fails_fast(node) && self.handler(node, failures).is_none()
             })
             .map(|(index, failures)| (index, failures.clone()))
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use velo_engine::prelude::*;
-use velo_engine::{FailureClass, RunStatus, test_kit};
+use velo_engine::{FailureClass, NodeFailure, RunStatus, ShapeError, test_kit};
 
-use crate::support::{Beside, Log, line, settled, within, worker};
+use crate::support::{Beside, Log, line, settled, until, within, worker};
 
 const FIRST: NodeKey<Log> = NodeKey::new("first");
 const BESIDE: NodeKey<Log> = NodeKey::new("beside");
@@ -165,4 +165,157 @@ async fn a_run_that_is_terminated_at_work_keeps_the_reason() {
     assert_eq!(ended.status, RunStatus::Cancelled);
     assert_eq!(ended.error.unwrap()["message"], "too dear");
     beside.stop().await;
+}
+
+const HANDLE: NodeKey<Log, NodeFailure> = NodeKey::new("handle");
+const EACH: NodeKey<Log, u32> = NodeKey::new("each");
+
+async fn handle(cx: Context<Log, NodeFailure>) -> NodeResult<Log> {
+    let failure = cx.input();
+    let told = format!(
+        "{} after {}: {}",
+        failure.node, failure.attempts, failure.error
+    );
+    Ok(line(told).into())
+}
+
+#[tokio::test]
+async fn a_failure_goes_to_its_handler_while_siblings_finish_and_edges_do_not_fire() {
+    let engine = test_kit::engine().await;
+    let graph = Graph::builder("handled", 1)
+        .node(FIRST, async |_: Context<Log>| {
+            Err(NodeError::transient("no"))
+        })
+        .node(BESIDE, async |cx: Context<Log>| {
+            let answer: String = cx.ask("go", &"on?").await?;
+            Ok(line(answer).into())
+        })
+        .node(LAST, async |_: Context<Log>| Ok(line("last").into()))
+        .node(HANDLE, handle)
+        .retry(FIRST, quickly(2))
+        .start(FIRST)
+        .start(BESIDE)
+        .edge(FIRST, LAST)
+        .on_error(FIRST, HANDLE)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    until(|| async {
+        sqlx::query_scalar("select exists (select from velo.outcome where run_id = $1)")
+            .bind(run)
+            .fetch_one(engine.pool())
+            .await
+            .unwrap()
+    })
+    .await;
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Waiting);
+    let question = engine.questions(Some(run), 1).await.unwrap().remove(0);
+    engine.answer(&question, &"beside").await.unwrap();
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    let lines = engine.state::<Log>(run).await.unwrap().lines;
+    assert_eq!(lines, ["beside", "first after 2: no"]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_crash_after_the_last_attempt_leads_to_the_handler_and_not_to_the_node() {
+    let engine = test_kit::engine().await;
+    let graph = Graph::builder("handled", 1)
+        .node(FIRST, async |_: Context<Log>| Ok(line("again").into()))
+        .node(HANDLE, handle)
+        .start(FIRST)
+        .default_on_error(HANDLE)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    // All that is left of a worker that died between recording the failure and taking the step.
+    sqlx::query(
+        "insert into velo.failure (run_id, seq, task, attempt, fence, error)
+         values ($1, 1, 0, 1, 0, '{\"kind\": \"permanent\", \"message\": \"no\"}')",
+    )
+    .bind(run)
+    .execute(engine.pool())
+    .await
+    .unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    let lines = engine.state::<Log>(run).await.unwrap().lines;
+    assert_eq!(lines, ["first after 1: no"]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn each_failed_send_has_a_handler_of_its_own_that_may_go_on_to_the_join() {
+    let engine = test_kit::engine().await;
+    let graph = Graph::builder("sends", 1)
+        .node(FIRST, async |_: Context<Log>| {
+            Ok(Next::send_all(EACH, [1, 2, 3]))
+        })
+        .node(EACH, async |cx: Context<Log, u32>| {
+            if *cx.input() == 2 {
+                return Ok(line("two").into());
+            }
+            Err(NodeError::permanent(format!("no {}", cx.input())))
+        })
+        .node(HANDLE, async |cx: Context<Log, NodeFailure>| {
+            let input = cx.input().input.as_ref().unwrap().to_string();
+            Ok(Next::goto(LAST).and_update(line(format!("handled {input}"))))
+        })
+        .node(LAST, async |_: Context<Log>| Ok(line("last").into()))
+        .start(FIRST)
+        .may_go(FIRST, EACH)
+        .may_go(HANDLE, LAST)
+        .on_error(EACH, HANDLE)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    let lines = engine.state::<Log>(run).await.unwrap().lines;
+    assert_eq!(lines, ["two", "handled 1", "handled 3", "last"]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_pauses_the_run() {
+    let engine = test_kit::engine().await;
+    let graph = Graph::builder("handled", 1)
+        .node(FIRST, async |_: Context<Log>| {
+            Err(NodeError::permanent("no"))
+        })
+        .node(HANDLE, async |_: Context<Log, NodeFailure>| {
+            Err(NodeError::permanent("nor here"))
+        })
+        .start(FIRST)
+        .default_on_error(HANDLE)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    let paused = settled(&engine, run).await;
+    assert_eq!(paused.status, RunStatus::Paused);
+    assert_eq!(paused.error.unwrap()["node"], "handle");
+    beside.stop().await;
+}
+
+#[test]
+fn a_handler_that_is_no_node_or_handles_itself_is_refused() {
+    let none = async |_: Context<Log, NodeFailure>| Ok(Next::none());
+    let unknown = Graph::builder("unknown", 1)
+        .node(FIRST, async |_: Context<Log>| Ok(Next::none()))
+        .start(FIRST)
+        .on_error(FIRST, HANDLE)
+        .compile()
+        .unwrap_err();
+    assert!(unknown.to_string().contains("`handle`"), "{unknown}");
+    let own = Graph::builder("own", 1)
+        .node(FIRST, async |_: Context<Log>| Ok(Next::none()))
+        .node(HANDLE, none)
+        .start(FIRST)
+        .on_error(FIRST, HANDLE)
+        .on_error(HANDLE, HANDLE)
+        .compile()
+        .unwrap_err();
+    assert_eq!(own.0, [ShapeError::OwnHandler("handle")]);
 }
