@@ -102,21 +102,7 @@ impl TimeLimit {
     pub(crate) async fn passed(self, age: Duration, pulse: &Pulse) -> NodeError {
         let begun = Instant::now();
         loop {
-            let own = self
-                .start_to_close
-                .map(|limit| (begun + limit.min(LONGEST), Limit::StartToClose, limit));
-            let all = self.schedule_to_close.map(|limit| {
-                let left = limit.min(LONGEST).saturating_sub(age);
-                (begun + left, Limit::ScheduleToClose, limit)
-            });
-            let idle = self
-                .idle
-                .map(|limit| (pulse.last() + limit.min(LONGEST), Limit::Idle, limit));
-            let soonest = [all, own, idle]
-                .into_iter()
-                .flatten()
-                .min_by_key(|(at, ..)| *at);
-            let Some((at, limit, after)) = soonest else {
+            let Some((at, limit, after)) = self.soonest(begun, age, pulse.last()) else {
                 return std::future::pending().await;
             };
             if at <= Instant::now() {
@@ -124,6 +110,26 @@ impl TimeLimit {
             }
             tokio::time::sleep_until(at).await;
         }
+    }
+
+    /// The limit that an attempt is over first, and when, if it gives no further sign of life.
+    fn soonest(
+        &self,
+        begun: Instant,
+        age: Duration,
+        beat: Instant,
+    ) -> Option<(Instant, Limit, Duration)> {
+        let bounded = |limit: Duration| limit.min(LONGEST);
+        let all = self.schedule_to_close.map(|limit| {
+            let left = bounded(limit).saturating_sub(age);
+            (begun + left, Limit::ScheduleToClose, limit)
+        });
+        let own = self.start_to_close;
+        let own = own.map(|limit| (begun + bounded(limit), Limit::StartToClose, limit));
+        let idle = self.idle;
+        let idle = idle.map(|limit| (beat + bounded(limit), Limit::Idle, limit));
+        let limits = [all, own, idle].into_iter().flatten();
+        limits.min_by_key(|(at, ..)| *at)
     }
 }
 
@@ -148,48 +154,54 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::NodeErrorKind;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    #[tokio::test(start_paused = true)]
-    async fn signs_of_life_put_off_the_idle_limit_and_no_other() {
+    #[test]
+    fn signs_of_life_put_off_the_idle_limit_and_no_other() {
         let limit = TimeLimit {
             start_to_close: Some(10 * SECOND),
             idle: Some(2 * SECOND),
             ..TimeLimit::default()
         };
-        let pulse = Pulse::new();
         let begun = Instant::now();
-        let beats = async {
-            loop {
-                tokio::time::sleep(SECOND).await;
-                pulse.beat();
-            }
-        };
-        let error = tokio::select! {
-            error = limit.passed(Duration::ZERO, &pulse) => error,
-            () = beats => unreachable!("it never ends"),
-        };
-        let after = 10 * SECOND;
-        let limit_passed = Limit::StartToClose;
-        let limit = limit_passed;
-        assert_eq!(error.kind, NodeErrorKind::TimedOut { limit, after });
-        assert!(begun.elapsed() >= after && begun.elapsed() < after + SECOND);
+        let soonest = |beat| limit.soonest(begun, Duration::ZERO, beat);
+        let idle = |at| Some((at, Limit::Idle, 2 * SECOND));
+        assert_eq!(soonest(begun), idle(begun + 2 * SECOND));
+        assert_eq!(soonest(begun + 5 * SECOND), idle(begun + 7 * SECOND));
+        let own = Some((begun + 10 * SECOND, Limit::StartToClose, 10 * SECOND));
+        assert_eq!(soonest(begun + 9 * SECOND), own);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_time_of_all_attempts_is_what_the_earlier_ones_have_left() {
+    #[test]
+    fn the_time_of_all_attempts_is_what_the_earlier_ones_have_left() {
         let limit = TimeLimit {
             schedule_to_close: Some(10 * SECOND),
             ..TimeLimit::default()
         };
         let begun = Instant::now();
-        let error = limit.passed(7 * SECOND, &Pulse::new()).await;
-        assert!(error.is_permanent(), "{error:?}");
-        assert!(begun.elapsed() < 4 * SECOND);
+        let all = |left| Some((begun + left, Limit::ScheduleToClose, 10 * SECOND));
+        assert_eq!(limit.soonest(begun, 7 * SECOND, begun), all(3 * SECOND));
+        assert_eq!(
+            limit.soonest(begun, 70 * SECOND, begun),
+            all(Duration::ZERO)
+        );
         assert!(limit.is_over_by(10 * SECOND) && !limit.is_over_by(9 * SECOND));
         assert!(limit.may_begin(false, 11 * SECOND).is_err());
+        assert!(NodeError::timed_out(Limit::ScheduleToClose, SECOND).is_permanent());
+        assert!(!NodeError::timed_out(Limit::Idle, SECOND).is_permanent());
+    }
+
+    #[test]
+    fn the_longest_limit_there_is_can_be_counted() {
+        let limit = TimeLimit {
+            start_to_close: Some(Duration::MAX),
+            idle: Some(Duration::MAX),
+            ..TimeLimit::default()
+        };
+        let now = Instant::now();
+        assert!(limit.soonest(now, Duration::ZERO, now).is_some());
+        assert_eq!(TimeLimit::default().soonest(now, SECOND, now), None);
     }
 
     #[test]
