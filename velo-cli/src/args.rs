@@ -236,6 +236,21 @@ pub(crate) enum RunsCommand {
         /// The run
         id: RunId,
     },
+    /// Count a failed task of a paused run as finished, without anything written, and have the run go on
+    Skip {
+        /// The run
+        id: RunId,
+        /// Which task of the step, from zero, as the run's error names it
+        #[arg(long, default_value_t = 0)]
+        task: i32,
+    },
+    /// End a run before its end, and keep the reason
+    Terminate {
+        /// The run
+        id: RunId,
+        /// Why, for those who look at the run later
+        reason: String,
+    },
     /// List open questions, of one run or of all
     Questions {
         /// The run

@@ -147,6 +147,32 @@ async fn act(engine: &Engine, runs: RunsArgs) -> Result<Exit, Failure> {
             }
             done(as_json, id, "goes on as soon as a worker takes it");
         }
+        RunsCommand::Skip { id, task } => {
+            engine.run(id).await.map_err(|error| failed(&error))?;
+            let is_skipped = engine.skip(id, task).await;
+            if !is_skipped.map_err(|error| failed(&error))? {
+                let why = engine.why(id).await.map_err(|error| failed(&error))?;
+                return Err(Failure::unusable(format!(
+                    "could not skip task {task} of run {id}, which is no failed task of a paused run: {why}"
+                )));
+            }
+            done(as_json, id, "goes on without that task");
+        }
+        RunsCommand::Terminate { id, reason } => {
+            let run = engine.run(id).await.map_err(|error| failed(&error))?;
+            let is_ended = engine.terminate(id, &reason).await;
+            if !is_ended.map_err(|error| failed(&error))? {
+                return Err(Failure::unusable(format!(
+                    "could not terminate run {id}: it has ended already ({})",
+                    run.status.as_str()
+                )));
+            }
+            done(
+                as_json,
+                id,
+                "terminated; a worker that is at it ends it within a heartbeat",
+            );
+        }
         RunsCommand::Questions { id } => {
             let open = engine
                 .questions(id, LISTED)

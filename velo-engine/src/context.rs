@@ -150,9 +150,15 @@ impl<S: State, I> Context<S, I> {
         Ok(())
     }
 
+    /// Gives a sign of life, for an [idle limit](crate::TimeLimit::idle). Nothing is stored.
+    pub fn heartbeat(&self) {
+        self.scene.pulse.beat();
+    }
+
     /// Tells whoever watches this process's worker how far the node is. Nothing is stored, and
     /// nobody may be listening.
     pub fn progress(&self, body: serde_json::Value) {
+        self.heartbeat();
         self.scene.observe(Happening::Progress { body });
     }
 }

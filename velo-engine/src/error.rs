@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time_limit::Limit;
+
 /// Most causes that are kept of an error.
 const CAUSES_MAX: usize = 16;
 /// Most bytes that are kept of one message.
@@ -49,6 +51,9 @@ pub struct NodeError {
     /// What caused it, nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
+    /// What it is to a [retry policy of its own](crate::GraphBuilder::retry_when).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
 }
 
 /// What a [`NodeError`] means for the next attempt.
@@ -64,6 +69,14 @@ pub enum NodeErrorKind {
     Permanent,
     /// The node panicked. Tried again as the policy says.
     Panic,
+    /// The node took too long; see [`TimeLimit`](crate::TimeLimit). Tried again as the policy says, unless
+    /// the limit [is final](crate::Limit::is_final).
+    TimedOut {
+        /// The limit that was passed.
+        limit: Limit,
+        /// How long it allowed.
+        after: Duration,
+    },
     /// The engine could not use what the node returned. Not tried again: the code must be mended.
     Refused,
 }
@@ -86,6 +99,7 @@ impl NodeError {
             kind,
             message: storable(&message.into()),
             causes: Vec::new(),
+            class: None,
         }
     }
 
@@ -100,7 +114,22 @@ impl NodeError {
                 .take(CAUSES_MAX)
                 .map(|cause| storable(&cause.to_string()))
                 .collect(),
+            class: None,
         }
+    }
+
+    /// Of an attempt that was over a limit.
+    pub(crate) fn timed_out(limit: Limit, after: Duration) -> Self {
+        let message =
+            format!("the node took longer than the {after:?} that its {limit} limit allows");
+        Self::new(NodeErrorKind::TimedOut { limit, after }, message)
+    }
+
+    /// The same error, with a class for [`retry_when`](crate::GraphBuilder::retry_when).
+    #[must_use]
+    pub fn classed(mut self, class: impl Into<String>) -> Self {
+        self.class = Some(storable(&class.into()));
+        self
     }
 
     /// Of a panic in what `who` names.
@@ -116,6 +145,7 @@ impl NodeError {
     /// As it can be stored: its fields are public, so anything may be in them.
     pub(crate) fn storable(mut self) -> Self {
         self.message = storable(&self.message);
+        self.class = self.class.map(|class| storable(&class));
         self.causes.truncate(CAUSES_MAX);
         self.causes
             .iter_mut()
@@ -126,7 +156,11 @@ impl NodeError {
     /// Whether it is not tried again.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        matches!(self.kind, NodeErrorKind::Permanent | NodeErrorKind::Refused)
+        match self.kind {
+            NodeErrorKind::Permanent | NodeErrorKind::Refused => true,
+            NodeErrorKind::TimedOut { limit, .. } => limit.is_final(),
+            _ => false,
+        }
     }
 }
 

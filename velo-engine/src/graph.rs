@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::context::{Context, Scene};
 use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::executor::Checkpoint;
+use crate::handling::Handling;
 use crate::node::{Node, NodeKey};
 use crate::retry::RetryPolicy;
 use crate::shape::{Shape, ShapeBuilder, ShapeError, Sources};
@@ -51,6 +52,7 @@ struct Inner<S: State> {
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
+    handling: Handling,
     code: String,
     fingerprint: Uuid,
 }
@@ -65,6 +67,7 @@ impl<S: State> Graph<S> {
             retries: BTreeMap::new(),
             default_retry: RetryPolicy::default(),
             children: Vec::new(),
+            handling: Handling::default(),
         }
     }
 
@@ -91,9 +94,14 @@ impl<S: State> Graph<S> {
         &self.inner.children
     }
 
-    pub(crate) fn retry(&self, node: &str) -> RetryPolicy {
-        let own = self.inner.retries.get(node).copied();
-        own.unwrap_or(self.inner.default_retry)
+    pub(crate) fn retry(&self, node: &str, error: &NodeError) -> RetryPolicy {
+        let own = || self.inner.retries.get(node).copied();
+        let classed = self.inner.handling.retry(node, error);
+        classed.or_else(own).unwrap_or(self.inner.default_retry)
+    }
+
+    pub(crate) fn handling(&self) -> &Handling {
+        &self.inner.handling
     }
 
     pub(crate) fn work(&self, node: &str) -> Option<&dyn Work<S>> {
@@ -117,11 +125,12 @@ impl<S: State> fmt::Debug for Graph<S> {
 
 /// Collects the parts of a [`Graph`].
 pub struct GraphBuilder<S: State> {
-    shape: ShapeBuilder<S>,
+    pub(crate) shape: ShapeBuilder<S>,
     nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
+    pub(crate) handling: Handling,
 }
 
 impl<S: State> GraphBuilder<S> {
@@ -277,6 +286,7 @@ impl<S: State> GraphBuilder<S> {
                 retries: self.retries,
                 default_retry: self.default_retry,
                 children: self.children,
+                handling: self.handling,
                 fingerprint,
             }),
         })

@@ -44,6 +44,8 @@ pub(crate) struct NodeShape {
     pub(crate) may_go_to: BTreeSet<&'static str>,
     pub(crate) is_deferred: bool,
     pub(crate) at_most: Option<usize>,
+    /// The node that takes what it fails with.
+    pub(crate) on_error: Option<&'static str>,
 }
 
 impl<S: State> Shape<S> {

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
+pub(crate) mod operator;
 pub(crate) mod outcome;
 pub(crate) mod run;
 pub(crate) mod schedule;
@@ -59,6 +60,9 @@ pub const STATEMENTS: &[&str] = &[
     load::STEPS,
     memo::GET,
     memo::KEEP,
+    operator::PARKED,
+    operator::SKIP,
+    operator::TERMINATE,
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,

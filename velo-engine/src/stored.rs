@@ -133,6 +133,9 @@ struct StoredTarget {
     input: Option<Value>,
 }
 
+/// The outcome of a task that has written nothing and follows its edges, whatever the state.
+pub(crate) const NOTHING_DONE: &[u8] = br#"{"u":[]}"#;
+
 /// One task's outcome.
 pub(crate) fn encode_outcome<S: State>(outcome: &Next<S>) -> Result<Vec<u8>, CodecError> {
     let delta = encode_delta(std::slice::from_ref(outcome))?;

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod commit;
+mod handle;
 mod parked;
 mod place;
 
@@ -327,6 +328,7 @@ impl<S: State> Turn<'_, S> {
         let mut ask_at = None;
         loop {
             while running.len() < PARALLEL_MAX
+                && self.failed_fast(place).is_none()
                 && let Some(index) = waiting.admit()
             {
                 match self.begin(place, index, &mut running) {
@@ -337,6 +339,11 @@ impl<S: State> Turn<'_, S> {
                         self.fail(place, index, &node, error).await;
                     }
                 }
+            }
+            if let Some((index, failures)) = self.failed_fast(place) {
+                running.shutdown().await;
+                scenes.iter().for_each(|scene| scene.undo());
+                return Flow::End(self.pause_at(place, index, &failures).await);
             }
             let joined = tokio::select! {
                 biased;
@@ -406,6 +413,10 @@ impl<S: State> Turn<'_, S> {
             if let Some(flow) = self.take_in_plain(place, plain, &mut waiting).await {
                 return flow;
             }
+        }
+        self.hand_over(place).await;
+        if place.is_complete() {
+            return self.commit_stored(place).await;
         }
         Flow::End(self.park(place).await)
     }
@@ -517,11 +528,20 @@ impl<S: State> Turn<'_, S> {
 
     /// Records a failed attempt, and when the next one may begin.
     async fn fail(&self, place: &mut Place<S>, index: usize, node: &str, error: NodeError) {
-        let error = error.storable();
+        let mut error = error.storable();
         let task = task_number(index);
+        let age = place.age();
         let failures = place.failures.entry(task).or_default();
-        let delay = self.graph.retry(node).delay(failures.counted + 1, &error);
-        let again_in = delay.map(|delay| delay.min(store::failure::LONGEST));
+        let policy = self.graph.retry(node, &error);
+        let delay = policy.delay(failures.counted + 1, &error);
+        let limit = self.graph.handling().limit(node);
+        let again_in = delay
+            .map(|delay| delay.min(store::failure::LONGEST))
+            .filter(|delay| !limit.is_over_by(age.saturating_add(*delay)));
+        if delay.is_some() && again_in.is_none() {
+            let left = "the next attempt would begin after the node's schedule_to_close limit";
+            error.causes.push(left.to_owned());
+        }
         tracing::warn!(
             run.id = %self.lease.run, node.name = node, task.attempt = failures.counted + 1, %error,
             retry_ms = again_in.map(|wait| wait.as_millis()), "node failed"
@@ -568,12 +588,7 @@ impl<S: State> Turn<'_, S> {
     async fn park(&self, place: &Place<S>) -> TurnEnd {
         let rest = place.rest();
         if let Some((index, failures)) = rest.exhausted {
-            let unknown = NodeError::permanent("the step has nothing to do and cannot be taken");
-            let error = failures.error.as_ref().unwrap_or(&unknown);
-            let task = place.checkpoint.tasks.get(index);
-            let mut why = described(error, task.map(|task| task.node.as_str()));
-            why["attempt"] = json!(failures.counted);
-            return self.pause(&why).await;
+            return self.pause_at(place, index, &failures).await;
         }
         let again_in = rest
             .again_at
@@ -591,6 +606,28 @@ impl<S: State> Turn<'_, S> {
         }
     }
 
+    /// The task that fails fast and has no further attempt, if there is one.
+    fn failed_fast(&self, place: &Place<S>) -> Option<(usize, Failures)> {
+        place
+            .exhausted()
+            .find(|(index, failures)| {
+                let node = &place.checkpoint.tasks[*index].node;
+                self.graph.handling().fails_fast(node) && self.handler(node, failures).is_none()
+            })
+            .map(|(index, failures)| (index, failures.clone()))
+    }
+
+    /// Pauses the run because one of its tasks has no further attempt.
+    async fn pause_at(&self, place: &Place<S>, index: usize, failures: &Failures) -> TurnEnd {
+        let unknown = NodeError::permanent("the step has nothing to do and cannot be taken");
+        let error = failures.error.as_ref().unwrap_or(&unknown);
+        let task = place.checkpoint.tasks.get(index);
+        let mut why = described(error, task.map(|task| task.node.as_str()));
+        why["attempt"] = json!(failures.counted);
+        why["task"] = json!(index);
+        self.pause(&why).await
+    }
+
     /// Pauses the run because its step cannot be taken: the code must be mended.
     async fn refuse(
         &self,
@@ -600,7 +637,8 @@ impl<S: State> Turn<'_, S> {
         mut error: NodeError,
     ) -> TurnEnd {
         error.kind = NodeErrorKind::Refused;
-        let why = described(&error, Some(node));
+        let mut why = described(&error, Some(node));
+        why["task"] = json!(index);
         self.fail(place, index, node, error).await;
         self.pause(&why).await
     }

@@ -216,3 +216,41 @@ async fn what_was_spent_is_reported() {
     assert_eq!(report["tokens"], tokens);
     assert_eq!(report["offline"], false);
 }
+
+#[tokio::test]
+async fn a_paused_run_is_terminated_with_a_reason_and_only_once() {
+    let house = House::new().await;
+    house.next_of(PLAN, Script::unauthorized());
+    let paused = house.paused(&[]).await.json();
+    let run = paused["run_id"].as_str().unwrap();
+    let terminate = ["runs", "terminate", run, "nobody wants it", "--json"];
+    let ended = house.run(terminate).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let shown = printed(&house.run(["runs", "show", run, "--json"]).await);
+    assert_eq!(shown["run"]["status"], "cancelled");
+    assert_eq!(shown["run"]["error"]["message"], "nobody wants it");
+    let again = house.run(terminate).await;
+    again.refused(2, &["could not terminate", "cancelled"]);
+    let late = house.run(["runs", "skip", run]).await;
+    late.refused(2, &["could not skip task 0"]);
+}
+
+#[tokio::test]
+async fn a_failed_task_of_a_paused_run_is_skipped_and_one_that_has_not_failed_is_not() {
+    let house = House::new().await;
+    house.next_of(PLAN, Script::unauthorized());
+    let paused = house.paused(&[]).await.json();
+    let run = paused["run_id"].as_str().unwrap();
+    let other = house.run(["runs", "skip", run, "--task", "7"]).await;
+    other.refused(2, &["could not skip task 7", "paused"]);
+    let skipped = house.run(["runs", "skip", run, "--json"]).await;
+    assert_eq!(skipped.code, Some(0), "{skipped:?}");
+    assert_eq!(printed(&skipped)["done"], true);
+    let shown = printed(&house.run(["runs", "show", run, "--json"]).await);
+    assert_eq!(shown["run"]["status"], "active");
+}
+
+/// What `velo runs` printed, which is no report of a project.
+fn printed(ended: &Ended) -> serde_json::Value {
+    serde_json::from_str(&ended.stdout).unwrap()
+}

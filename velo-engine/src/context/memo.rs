@@ -165,6 +165,7 @@ impl Scene {
             }
         };
         failpoint::hit("memo.after");
+        self.pulse.beat();
         lock(&self.memos)
             .kept
             .insert(name.to_owned(), earlier.clone().unwrap_or(value));

@@ -15,6 +15,7 @@ use crate::observed::{Happening, Observed};
 use crate::places::{Placed, Places};
 use crate::resources::Resources;
 use crate::store::wait::StoredSignal;
+use crate::time_limit::Pulse;
 use crate::wait::NewWait;
 
 /// One attempt of one task.
@@ -32,6 +33,7 @@ pub(crate) struct Scene {
     /// Steps that the run may still take, this one included.
     pub(crate) steps_left: u64,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) pulse: Pulse,
     /// Cancelled when the lease is lost: the worker then drops the attempt.
     pub(crate) lost: CancellationToken,
     pub(crate) resources: Arc<Resources>,

@@ -9,7 +9,7 @@ use super::plan::Rule;
 use super::spec::Spec;
 use crate::engine::Engine;
 use crate::graph::Graph;
-use crate::start::{Encoded, Start};
+use crate::start::Start;
 use crate::state::State;
 use crate::store::schedule::{self as store, NewSchedule};
 

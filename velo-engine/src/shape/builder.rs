@@ -8,6 +8,7 @@ use super::{
     DEFAULT_STEP_LIMIT, Join, JoinRule, NodeShape, Shape, ShapeError, Sources, check, paths,
 };
 use crate::node::NodeKey;
+use crate::node_failure::NodeFailure;
 use crate::state::State;
 
 /// Collects the parts of a [`Shape`].
@@ -33,6 +34,9 @@ pub(super) struct Parts {
     pub(super) may_stay_shut: Vec<Named>,
     pub(super) deferred: Vec<Named>,
     pub(super) limits: Vec<(Named, usize)>,
+    /// Each node that has an error handler, with that.
+    pub(super) handlers: Vec<(Named, Named)>,
+    pub(super) default_handler: Option<Named>,
 }
 
 #[derive(Debug)]
@@ -67,6 +71,23 @@ impl<S: State> ShapeBuilder<S> {
     #[must_use]
     pub fn may_go<I, J>(mut self, from: NodeKey<S, I>, to: NodeKey<S, J>) -> Self {
         self.parts.routes.push((from.into(), to.into()));
+        self
+    }
+
+    /// Has `handler` take what `node` fails with when no attempt is left; see
+    /// [`GraphBuilder::on_error`](crate::GraphBuilder::on_error).
+    #[must_use]
+    pub fn on_error<I>(mut self, node: NodeKey<S, I>, handler: NodeKey<S, NodeFailure>) -> Self {
+        let node = node.into();
+        self.parts.handlers.retain(|(other, _)| *other != node);
+        self.parts.handlers.push((node, handler.into()));
+        self
+    }
+
+    /// Has `handler` take what every node without a handler of its own fails with, other than handlers.
+    #[must_use]
+    pub fn default_on_error(mut self, handler: NodeKey<S, NodeFailure>) -> Self {
+        self.parts.default_handler = Some(handler.into());
         self
     }
 
@@ -155,7 +176,8 @@ impl<S: State> ShapeBuilder<S> {
     /// # Errors
     /// Every [`ShapeError`] that the graph has, sorted. Not found is a join whose source only ever
     /// takes explicit routes: what a node returns is its own affair.
-    pub fn compile(self) -> Result<Shape<S>, Vec<ShapeError>> {
+    pub fn compile(mut self) -> Result<Shape<S>, Vec<ShapeError>> {
+        self.parts.lead_to_handlers();
         let errors = check::errors(&self.parts);
         if errors.is_empty() {
             Ok(self.into_shape())
@@ -181,6 +203,9 @@ impl<S: State> ShapeBuilder<S> {
         for node in parts.deferred {
             nodes.entry(node.name).or_default().is_deferred = true;
         }
+        for (node, handler) in parts.handlers {
+            nodes.entry(node.name).or_default().on_error = Some(handler.name);
+        }
         for (node, tasks) in parts.limits {
             nodes.entry(node.name).or_default().at_most = Some(tasks);
         }
@@ -193,6 +218,27 @@ impl<S: State> ShapeBuilder<S> {
             joins,
             state: PhantomData,
         }
+    }
+}
+
+impl Parts {
+    /// A failed node goes to its handler: a way like those that it may choose itself.
+    fn lead_to_handlers(&mut self) {
+        if let Some(handler) = self.default_handler {
+            let handles = |node: &Named| {
+                node.name == handler.name
+                    || self.handlers.iter().any(|(_, to)| to.name == node.name)
+            };
+            let has_own =
+                |node: &Named| self.handlers.iter().any(|(from, _)| from.name == node.name);
+            let rest = self
+                .nodes
+                .iter()
+                .filter(|node| !handles(node) && !has_own(node));
+            let rest: Vec<_> = rest.map(|node| (*node, handler)).collect();
+            self.handlers.extend(rest);
+        }
+        self.routes.extend(&self.handlers);
     }
 }
 

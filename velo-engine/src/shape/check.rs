@@ -11,6 +11,11 @@ pub(super) fn errors(parts: &Parts) -> BTreeSet<ShapeError> {
     errors.extend(mentions(parts));
     errors.extend(parts.joins.iter().filter_map(quorum));
     errors.extend(limits(parts));
+    let own = parts
+        .handlers
+        .iter()
+        .filter(|(node, to)| node.name == to.name);
+    errors.extend(own.map(|(node, _)| ShapeError::OwnHandler(node.name)));
     // Walks only what can be drawn: each is bounded by the number of nodes.
     if parts.nodes.len() > NODES_MAX {
         errors.insert(ShapeError::TooManyNodes(parts.nodes.len()));

@@ -78,6 +78,9 @@ pub enum ShapeError {
     /// Leave to stay shut for a join that is not there.
     #[error("`{0}` may stay shut, but no join leads to it")]
     NoJoin(&'static str),
+    /// A node that is to handle its own failures.
+    #[error("node `{0}` cannot handle its own errors: name another node in .on_error(…)")]
+    OwnHandler(&'static str),
     /// A limit that lets a node never run.
     #[error("at most 0 tasks of node `{0}` may run at once, so it can never run")]
     NoTasks(&'static str),

@@ -1,5 +1,7 @@
 //! Reading back where a run stands.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 
@@ -21,6 +23,8 @@ pub(crate) struct Stored {
     pub(crate) is_poked: bool,
     /// Whether it has a parent or children.
     pub(crate) has_family: bool,
+    /// How long ago the newest step was committed, or the run was resumed after that.
+    pub(crate) age: Duration,
 }
 
 #[derive(Debug, FromRow)]
@@ -90,7 +94,12 @@ with place as (
 )
 select 'step' as kind, s.seq::bigint as a, 0 as b, null::text as name, null::text as label,
        s.delta as one, case when s.seq = p.newest then s.control end as two, s.snapshot as three,
-       null::jsonb as json, null::float8 as due_in, false as is_due, false as is_seen
+       null::jsonb as json,
+       case when s.seq = p.newest then
+         extract(epoch from clock_timestamp() - greatest(s.at, (
+           select q.resumed_at from velo.queue q where q.run_id = $1 and q.branch = 0)))::float8
+       end as due_in,
+       false as is_due, false as is_seen
 from place p
 join velo.step s on s.run_id = $1 and s.seq >= p.base
 union all
@@ -176,12 +185,17 @@ impl Stored {
         let odd = |what: &str| sqlx::Error::Protocol(format!("run.load answered with {what}"));
         let small = i32::try_from(row.a).map_err(|_| odd("a number out of range"));
         match row.kind.as_str() {
-            "step" => self.steps.push(StoredStep {
-                seq: small?,
-                delta: row.one.unwrap_or_default(),
-                control: row.two,
-                snapshot: row.three,
-            }),
+            "step" => {
+                if let Some(seconds) = row.due_in {
+                    self.age = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
+                }
+                self.steps.push(StoredStep {
+                    seq: small?,
+                    delta: row.one.unwrap_or_default(),
+                    control: row.two,
+                    snapshot: row.three,
+                });
+            }
             "memo" => self.memos.push(StoredMemo {
                 task: small?,
                 name: row.name.unwrap_or_default(),

@@ -252,7 +252,7 @@ pub(crate) const RESUME: &str = "\
 -- velo: run.resume
 with readied as (
   update velo.queue
-  set ready_at = clock_timestamp(), wake_at = null, crashes = 0
+  set ready_at = clock_timestamp(), wake_at = null, crashes = 0, resumed_at = clock_timestamp()
   where run_id = $1 and branch = 0 and worker is null
     and (wake_at is not null or ready_at is null)
   returning run_id, code

@@ -15,6 +15,7 @@ use crate::context::{Memos, Scene, Seen, Waits};
 use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::observed::Happening;
 use crate::state::State;
+use crate::time_limit::{Pulse, TimeLimit};
 
 /// An attempt that came to its end.
 pub(super) struct Ended<S: State> {
@@ -51,6 +52,14 @@ impl<S: State> Turn<'_, S> {
             .failures
             .get(&number)
             .is_some_and(|failures| failures.number > failures.counted.cast_signed());
+        let limit = self.graph.handling().limit(&task.node);
+        let is_first = [
+            place.failures.contains_key(&number),
+            place.memos.contains_key(&number),
+        ] == [false; 2]
+            && !place.waits.contains_key(&number);
+        let age = place.age();
+        limit.may_begin(is_first, age)?;
         let memos = Memos {
             kept: place.memos.get(&number).cloned().unwrap_or_default(),
             ..Memos::default()
@@ -75,7 +84,8 @@ impl<S: State> Turn<'_, S> {
             node: task.node.clone(),
             attempt,
             is_resumed,
-            cancelled: self.reach.cancelled.clone(),
+            cancelled: self.reach.cancelled.child_token(),
+            pulse: Pulse::new(),
             steps_left: place.checkpoint.steps_left(self.graph.shape()),
             lost: self.lost.clone(),
             resources: Arc::clone(&self.setting.resources),
@@ -102,7 +112,21 @@ impl<S: State> Turn<'_, S> {
             async move {
                 let began = Instant::now();
                 let node = UntilParked::new(node, Arc::clone(&scene));
-                let caught = AssertUnwindSafe(node).catch_unwind().await;
+                let bounded = async {
+                    if limit == TimeLimit::default() {
+                        return node.await;
+                    }
+                    // Dropped with its time: no code of the user can swallow that.
+                    tokio::select! {
+                        biased;
+                        ended = node => ended,
+                        error = limit.passed(age, &scene.pulse) => {
+                            scene.cancelled.cancel();
+                            Some(Err(error))
+                        }
+                    }
+                };
+                let caught = AssertUnwindSafe(bounded).catch_unwind().await;
                 let result =
                     caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
                 Ended {

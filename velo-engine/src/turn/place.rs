@@ -36,6 +36,8 @@ pub(super) struct Place<S: State> {
     pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
     /// How often an answer about this step was lost, and with it what an attempt had done.
     pub(super) losses: u32,
+    /// How old the step's tasks were, and when that was read.
+    age: (Duration, Instant),
 }
 
 /// The failed attempts of one task.
@@ -111,6 +113,7 @@ impl<S: State> Place<S> {
             waits,
             signals: Arc::new(Mutex::new(stored.signals)),
             losses: 0,
+            age: (stored.age, now),
         })
     }
 
@@ -169,6 +172,20 @@ impl<S: State> Place<S> {
         rest
     }
 
+    /// The tasks that have failed and have no further attempt, by their place in the step.
+    pub(super) fn exhausted(&self) -> impl Iterator<Item = (usize, &Failures)> {
+        let open = self.failures.iter().filter(|(task, failures)| {
+            failures.due.is_none() && !self.outcomes.contains_key(*task)
+        });
+        open.filter_map(|(task, failures)| Some((usize::try_from(*task).ok()?, failures)))
+    }
+
+    /// Since when the step's tasks are there, or the run was resumed.
+    pub(super) fn age(&self) -> Duration {
+        let (age, read_at) = self.age;
+        age.saturating_add(read_at.elapsed())
+    }
+
     /// How many tasks have not finished.
     pub(super) fn missing(&self) -> usize {
         self.checkpoint.tasks.len() - self.outcomes.len()
@@ -206,6 +223,7 @@ impl<S: State> Place<S> {
         self.failures.clear();
         self.waits.clear();
         self.losses = 0;
+        self.age = (Duration::ZERO, Instant::now());
     }
 }
 

@@ -4,7 +4,9 @@
 mod children;
 mod failing;
 mod fencing;
+mod handling;
 mod interleavings;
+mod limits;
 mod pooler;
 mod proxy;
 mod roles;
