@@ -8,7 +8,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::{PgConnection, PgPool};
 
 use crate::events::{self, Event};
-use crate::executor::Checkpoint;
+use crate::executor::{AdvanceError, Checkpoint};
 use crate::graph::Graph;
 use crate::history::HistoryStep;
 use crate::places::Places;
@@ -488,6 +488,45 @@ pub enum EngineError {
     /// There is no run of this id.
     #[error("there is no run {0}")]
     NoRun(RunId),
+    /// The run has not committed this step.
+    #[error("run {run} has no step {seq}: see its history")]
+    NoStep {
+        /// The run.
+        run: RunId,
+        /// The step.
+        seq: i32,
+    },
+    /// The run is one of another graph than the given one.
+    #[error("run {run} is one of the graph `{graph}` and not of `{given}`: give that graph")]
+    OtherGraph {
+        /// The run.
+        run: RunId,
+        /// Its graph.
+        graph: String,
+        /// The graph that was given.
+        given: String,
+    },
+    /// The state of a run after a step cannot be edited as asked, or cannot be gone on from.
+    #[error("could not go on from step {seq} of run {run}")]
+    Refused {
+        /// The run.
+        run: RunId,
+        /// The step.
+        seq: i32,
+        /// Why.
+        #[source]
+        source: AdvanceError,
+    },
+    /// A fork would have no task to begin with.
+    #[error(
+        "nothing comes after step {seq} of run {run}: fork an earlier step, or edit as a node that something follows"
+    )]
+    NothingToDo {
+        /// The run.
+        run: RunId,
+        /// The step.
+        seq: i32,
+    },
     /// The question is not open.
     #[error(
         "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on"

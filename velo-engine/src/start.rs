@@ -8,7 +8,8 @@ use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
 use crate::engine::{Engine, EngineError};
-use crate::executor;
+use crate::executor::{self, Checkpoint};
+use crate::fork::Origin;
 use crate::graph::Graph;
 use crate::run_id::RunId;
 use crate::state::State;
@@ -31,6 +32,7 @@ pub struct Start<'a, S: State> {
     thread: Option<String>,
     priority: i16,
     step_limit: Option<u64>,
+    forked: Option<(Checkpoint<S>, Origin)>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -43,6 +45,20 @@ impl<'a, S: State> Start<'a, S> {
             thread: None,
             priority: 0,
             step_limit: None,
+            forked: None,
+        }
+    }
+
+    /// A start that goes on from another run's checkpoint.
+    pub(crate) fn forked(
+        engine: &'a Engine,
+        graph: &'a Graph<S>,
+        checkpoint: Checkpoint<S>,
+        origin: Origin,
+    ) -> Self {
+        Self {
+            forked: Some((checkpoint.clone(), origin)),
+            ..Self::new(engine, graph, checkpoint.state)
         }
     }
 
@@ -215,8 +231,13 @@ impl Encoded {
         let state = serde_json::to_vec(&start.state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
         let state_again: S = serde_json::from_slice(&state).map_err(unstorable)?;
-        let mut checkpoint = executor::begin(start.graph.shape(), state_again);
-        checkpoint.step_limit = start.step_limit;
+        let checkpoint = if let Some((checkpoint, _)) = &start.forked {
+            checkpoint.clone()
+        } else {
+            let mut checkpoint = executor::begin(start.graph.shape(), state_again);
+            checkpoint.step_limit = start.step_limit;
+            checkpoint
+        };
         let control = Control::encode(&checkpoint)
             .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
         Ok(Self {
@@ -239,6 +260,7 @@ impl Encoded {
             state: &self.state,
             code: start.graph.code(),
             priority: start.priority,
+            origin: start.forked.as_ref().map(|(_, origin)| *origin),
         }
     }
 }

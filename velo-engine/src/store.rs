@@ -5,6 +5,7 @@ pub(crate) mod failure;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
+pub(crate) mod origin;
 pub(crate) mod outcome;
 pub(crate) mod run;
 pub(crate) mod start;
@@ -39,6 +40,9 @@ pub const STATEMENTS: &[&str] = &[
     load::STEPS,
     memo::GET,
     memo::KEEP,
+    origin::FORKS,
+    origin::LINEAGE,
+    origin::STEPS_AT,
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,

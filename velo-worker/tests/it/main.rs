@@ -3,6 +3,7 @@
 
 mod failing;
 mod fencing;
+mod history;
 mod interleavings;
 mod proxy;
 mod running;

@@ -1,0 +1,217 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures::future::join_all;
+use velo_engine::prelude::*;
+use velo_engine::{EngineError, Origin, RunStatus, test_kit};
+
+use crate::support::{Beside, Log, line, settled, worker};
+
+const FIRST: NodeKey<Log> = NodeKey::new("first");
+const SECOND: NodeKey<Log> = NodeKey::new("second");
+const THIRD: NodeKey<Log> = NodeKey::new("third");
+
+/// Three nodes in a row, the second of which has a side effect that is counted.
+fn graph(effects: &Arc<AtomicU32>) -> Graph<Log> {
+    let effects = Arc::clone(effects);
+    let second = move |cx: Context<Log>| {
+        let effects = Arc::clone(&effects);
+        async move {
+            let number = cx
+                .step("effect", async |_| {
+                    Ok::<_, NodeError>(effects.fetch_add(1, Ordering::SeqCst))
+                })
+                .await?;
+            Ok(line(format!("second {number}")).into())
+        }
+    };
+    Graph::builder("history", 1)
+        .node(FIRST, async |_: Context<Log>| Ok(line("first").into()))
+        .node(SECOND, second)
+        .node(THIRD, async |cx: Context<Log>| {
+            let turns = u32::try_from(cx.state().lines.len()).unwrap_or(0);
+            Ok(line("third").turns(turns).into())
+        })
+        .start(FIRST)
+        .edge(FIRST, SECOND)
+        .edge(SECOND, THIRD)
+        .compile()
+        .unwrap()
+}
+
+/// An engine, a graph, and a run of it that a worker has brought to its end.
+async fn completed() -> (Engine, Graph<Log>, RunId, Beside) {
+    let (engine, graph) = (test_kit::engine().await, graph(&Arc::default()));
+    let beside = Beside::start(worker(&engine, graph.clone()));
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    (engine, graph, run, beside)
+}
+
+async fn lines(engine: &Engine, run: RunId) -> Vec<String> {
+    engine.state::<Log>(run).await.unwrap().lines
+}
+
+#[tokio::test]
+async fn the_state_and_what_came_next_can_be_read_at_every_step() {
+    let (engine, _, run, beside) = completed().await;
+    let expected: [(&[&str], &[&str]); 4] = [
+        (&[], &["first"]),
+        (&["first"], &["second"]),
+        (&["first", "second 0"], &["third"]),
+        (&["first", "second 0", "third"], &[]),
+    ];
+    for (seq, (lines, next)) in (0..).zip(expected) {
+        let found = engine.checkpoint_at::<Log>(run, seq).await.unwrap();
+        assert_eq!(found.state.lines, lines, "after step {seq}");
+        let tasks: Vec<_> = found.tasks.iter().map(|task| task.node.as_str()).collect();
+        assert_eq!(tasks, next, "after step {seq}");
+    }
+    for seq in [-1, 4, i32::MAX] {
+        let missing = engine.state_at::<Log>(run, seq).await;
+        assert!(
+            matches!(missing, Err(EngineError::NoStep { seq: asked, .. }) if asked == seq),
+            "{missing:?}"
+        );
+    }
+    let nobody = engine.state_at::<Log>(RunId::from_i64(7), 0).await;
+    assert!(matches!(nobody, Err(EngineError::NoRun(_))), "{nobody:?}");
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_fork_runs_what_came_after_the_step_again_and_leaves_the_original_alone() {
+    let (engine, graph, run, beside) = completed().await;
+    let before = engine.history(run, -1, 100).await.unwrap();
+    let fork = engine.fork(&graph, run, 1).await.unwrap();
+    assert_eq!(settled(&engine, fork).await.status, RunStatus::Completed);
+    // The kept result of the side effect was not taken over.
+    assert_eq!(lines(&engine, fork).await, ["first", "second 1", "third"]);
+    assert_eq!(engine.history(run, -1, 100).await.unwrap(), before);
+    assert_eq!(lines(&engine, run).await, ["first", "second 0", "third"]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn forks_tell_where_they_come_from() {
+    let (engine, graph, run, beside) = completed().await;
+    let child = engine.fork(&graph, run, 1).await.unwrap();
+    settled(&engine, child).await;
+    let grandchild = engine.fork(&graph, child, 1).await.unwrap();
+    assert_eq!(
+        engine.lineage(grandchild).await.unwrap(),
+        [Origin { run: child, seq: 1 }, Origin { run, seq: 1 }]
+    );
+    assert_eq!(engine.lineage(run).await.unwrap(), []);
+    assert_eq!(engine.forks(run, 10).await.unwrap(), [child]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn an_edit_changes_the_state_and_not_what_comes_next() {
+    let (engine, graph, run, beside) = completed().await;
+    let fork = engine
+        .fork(&graph, run, 1)
+        .update(line("edited"))
+        .await
+        .unwrap();
+    settled(&engine, fork).await;
+    assert_eq!(
+        lines(&engine, fork).await,
+        ["first", "edited", "second 1", "third"]
+    );
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn an_edit_as_a_node_goes_on_with_what_follows_the_node() {
+    let (engine, graph, run, beside) = completed().await;
+    let fork = engine
+        .fork(&graph, run, 1)
+        .update(line("instead of the second"))
+        .as_node(SECOND)
+        .await
+        .unwrap();
+    settled(&engine, fork).await;
+    assert_eq!(
+        lines(&engine, fork).await,
+        ["first", "instead of the second", "third"]
+    );
+    // Also from the last step, after which nothing comes by itself.
+    let again = engine
+        .fork(&graph, run, 3)
+        .update(line("again"))
+        .as_node(FIRST)
+        .await
+        .unwrap();
+    settled(&engine, again).await;
+    assert_eq!(lines(&engine, again).await.len(), 6);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_fork_that_could_do_nothing_is_refused() {
+    let (engine, graph, run, beside) = completed().await;
+    let ended = engine.fork(&graph, run, 3).await;
+    assert!(
+        matches!(ended, Err(EngineError::NothingToDo { seq: 3, .. })),
+        "{ended:?}"
+    );
+    let twice = engine
+        .fork(&graph, run, 1)
+        .update(Log::update().turns(1))
+        .update(Log::update().turns(2))
+        .await;
+    assert!(
+        matches!(twice, Err(EngineError::Refused { .. })),
+        "{twice:?}"
+    );
+    let missing = engine.fork(&graph, run, 9).await;
+    assert!(
+        matches!(missing, Err(EngineError::NoStep { seq: 9, .. })),
+        "{missing:?}"
+    );
+    let other = Graph::builder("other", 1)
+        .node(FIRST, async |_: Context<Log>| Ok(Next::none()))
+        .start(FIRST)
+        .compile()
+        .unwrap();
+    let other = engine.fork(&other, run, 1).await;
+    assert!(
+        matches!(other, Err(EngineError::OtherGraph { .. })),
+        "{other:?}"
+    );
+    let changed = Graph::builder("history", 2)
+        .node(FIRST, async |_: Context<Log>| Ok(Next::none()))
+        .start(FIRST)
+        .compile()
+        .unwrap();
+    let renamed = engine.fork(&changed, run, 1).await;
+    assert!(
+        matches!(renamed, Err(EngineError::Refused { .. })),
+        "{renamed:?}"
+    );
+    assert_eq!(engine.forks(run, 10).await.unwrap(), []);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_fork_keeps_the_rules_of_threads_ids_and_transactions() {
+    let (engine, graph, run, beside) = completed().await;
+    beside.stop().await;
+    let forks = (0..8).map(|_| engine.fork(&graph, run, 1).thread("t").into_future());
+    let forks = join_all(forks).await;
+    assert_eq!(forks.iter().filter(|fork| fork.is_ok()).count(), 1);
+    let id = RunId::random();
+    let forks = (0..8).map(|_| engine.fork(&graph, run, 1).id(id).into_future());
+    let forks = join_all(forks).await;
+    assert_eq!(forks.iter().filter(|fork| fork.is_ok()).count(), 1);
+    let mut tx = engine.pool().begin().await.unwrap();
+    let lost = engine.fork(&graph, run, 1).in_tx(&mut tx).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert!(matches!(
+        engine.run(lost).await,
+        Err(EngineError::NoRun(_))
+    ));
+    assert_eq!(engine.forks(run, 10).await.unwrap().len(), 2);
+}
