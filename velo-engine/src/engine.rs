@@ -517,6 +517,23 @@ pub enum EngineError {
         #[source]
         source: AdvanceError,
     },
+    /// A worker has the run at this moment.
+    #[error("run {0} is at work: wait until it is paused or waits, or try again")]
+    AtWork(RunId),
+    /// The run has ended.
+    #[error("run {0} has ended: fork it instead")]
+    Ended(RunId),
+    /// The run has not ended.
+    #[error("run {0} has not ended: wait for it, or cancel it first")]
+    NotEnded(RunId),
+    /// The run has committed steps since it was looked at.
+    #[error("run {run} has gone on to step {newest}: look at it again")]
+    MovedOn {
+        /// The run.
+        run: RunId,
+        /// Its newest step.
+        newest: i32,
+    },
     /// A fork would have no task to begin with.
     #[error(
         "nothing comes after step {seq} of run {run}: fork an earlier step, or edit as a node that something follows"
@@ -578,7 +595,7 @@ impl EngineError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { source, .. } => store::is_transient(source),
-            Self::ThreadBusy { .. } => true,
+            Self::ThreadBusy { .. } | Self::AtWork(_) => true,
             _ => false,
         }
     }

@@ -96,12 +96,7 @@ impl Engine {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn fork<'a, S: State>(
-        &'a self,
-        graph: &'a Graph<S>,
-        run: RunId,
-        seq: i32,
-    ) -> Fork<'a, S> {
+    pub fn fork<'a, S: State>(&'a self, graph: &'a Graph<S>, run: RunId, seq: i32) -> Fork<'a, S> {
         Fork {
             engine: self,
             graph,

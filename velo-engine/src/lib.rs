@@ -71,6 +71,9 @@ pub mod test_kit;
 
 mod admission;
 mod context;
+mod delete;
+mod diff;
+mod edit;
 mod engine;
 mod error;
 mod fork;
@@ -94,6 +97,8 @@ mod wait;
 mod why;
 
 pub use context::{Ask, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use diff::{Change, Diff, DiffError};
+pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use fork::{Fork, Origin};

@@ -1,6 +1,8 @@
 //! The engine's rows. Everything here is SQL and its types; nothing here runs user code.
 
 pub(crate) mod commit;
+pub(crate) mod delete;
+pub(crate) mod edit;
 pub(crate) mod failure;
 pub(crate) mod lease;
 pub(crate) mod load;
@@ -19,6 +21,12 @@ use sqlx::{PgPool, Postgres, Transaction};
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
     commit::STEPS,
+    delete::DELETE,
+    delete::OLD,
+    delete::THREAD,
+    edit::FINISH,
+    edit::LOCK,
+    edit::STEP,
     failure::RECORD,
     lease::CLAIM,
     lease::ADVERTISE,

@@ -1,7 +1,7 @@
 //! Reading back where a run stands.
 
 use serde_json::Value;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool};
 
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
@@ -207,6 +207,9 @@ impl Stored {
 }
 
 /// The steps from the newest snapshot on.
-pub(crate) async fn steps(pool: &PgPool, run: RunId) -> Result<Vec<StoredStep>, sqlx::Error> {
-    sqlx::query_as(STEPS).bind(run).fetch_all(pool).await
+pub(crate) async fn steps(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+) -> Result<Vec<StoredStep>, sqlx::Error> {
+    sqlx::query_as(STEPS).bind(run).fetch_all(db).await
 }

@@ -209,9 +209,205 @@ async fn a_fork_keeps_the_rules_of_threads_ids_and_transactions() {
     let mut tx = engine.pool().begin().await.unwrap();
     let lost = engine.fork(&graph, run, 1).in_tx(&mut tx).await.unwrap();
     tx.rollback().await.unwrap();
-    assert!(matches!(
-        engine.run(lost).await,
-        Err(EngineError::NoRun(_))
-    ));
+    assert!(matches!(engine.run(lost).await, Err(EngineError::NoRun(_))));
     assert_eq!(engine.forks(run, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_run_tells_what_two_of_its_steps_differ_in() {
+    let (engine, _, run, beside) = completed().await;
+    let diff = engine.diff::<Log>(run, 1, 3).await.unwrap();
+    let told = serde_json::to_value(&diff).unwrap();
+    assert_eq!(
+        told,
+        serde_json::json!([
+            { "kind": "added", "at": "/lines/1", "value": "second 0" },
+            { "kind": "added", "at": "/lines/2", "value": "third" },
+            { "kind": "changed", "at": "/turns", "from": 0, "to": 2 },
+        ])
+    );
+    beside.stop().await;
+}
+
+/// A graph that asks, and a run of it that waits for the answer.
+async fn asking() -> (Engine, Graph<Log>, RunId, Beside) {
+    let engine = test_kit::engine().await;
+    let graph = Graph::builder("asking", 1)
+        .node(FIRST, async |cx: Context<Log>| {
+            let answer: String = cx.ask("name", &"who?").await?;
+            Ok(line(answer).into())
+        })
+        .node(SECOND, async |_: Context<Log>| Ok(line("second").into()))
+        .start(FIRST)
+        .edge(FIRST, SECOND)
+        .compile()
+        .unwrap();
+    let beside = Beside::start(worker(&engine, graph.clone()));
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Waiting);
+    (engine, graph, run, beside)
+}
+
+#[tokio::test]
+async fn an_edit_as_a_node_of_a_run_that_waits_has_it_go_on() {
+    let (engine, graph, run, beside) = asking().await;
+    let asked = engine.questions(Some(run), 10).await.unwrap();
+    let seq = engine
+        .update_state(&graph, run, line("by hand"))
+        .as_node(FIRST)
+        .after(0)
+        .await
+        .unwrap();
+    assert_eq!(seq, 1);
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    assert_eq!(lines(&engine, run).await, ["by hand", "second"]);
+    let late = engine.answer(&asked[0], &"Ada").await;
+    assert!(matches!(late, Err(EngineError::NotOpen { .. })), "{late:?}");
+    let history = engine.history(run, 0, 10).await.unwrap();
+    let told: Vec<_> = history
+        .iter()
+        .map(|step| (step.is_edit, step.nodes.join(",")))
+        .collect();
+    assert_eq!(
+        told,
+        [(true, "first".to_owned()), (false, "second".to_owned())]
+    );
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn an_edit_is_refused_when_it_comes_late_or_the_run_is_at_work_or_has_ended() {
+    let (engine, graph, run, beside) = asking().await;
+    let late = engine.update_state(&graph, run, line("x")).after(7).await;
+    assert!(
+        matches!(late, Err(EngineError::MovedOn { newest: 0, .. })),
+        "{late:?}"
+    );
+    sqlx::query(
+        "update velo.queue set worker = 1, ready_at = null, wake_at = null where run_id = $1",
+    )
+    .bind(run)
+    .execute(engine.pool())
+    .await
+    .unwrap();
+    let busy = engine.update_state(&graph, run, line("x")).await;
+    assert!(matches!(busy, Err(EngineError::AtWork(_))), "{busy:?}");
+    sqlx::query("update velo.queue set worker = null where run_id = $1")
+        .bind(run)
+        .execute(engine.pool())
+        .await
+        .unwrap();
+    assert!(engine.cancel(run).await.unwrap());
+    let ended = engine.update_state(&graph, run, line("x")).await;
+    assert!(matches!(ended, Err(EngineError::Ended(_))), "{ended:?}");
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn of_edits_of_the_same_step_at_once_one_is_committed() {
+    let (engine, graph, run, beside) = asking().await;
+    beside.stop().await;
+    let edits = (0..8).map(|number| {
+        let update = line(format!("edit {number}"));
+        engine
+            .update_state(&graph, run, update)
+            .as_node(FIRST)
+            .after(0)
+            .into_future()
+    });
+    let edits = join_all(edits).await;
+    assert_eq!(
+        edits.iter().filter(|edit| edit.is_ok()).count(),
+        1,
+        "{edits:?}"
+    );
+    assert_eq!(lines(&engine, run).await.len(), 1);
+    // What nothing follows ends the run.
+    let end = engine
+        .update_state(&graph, run, line("end"))
+        .as_node(SECOND)
+        .await
+        .unwrap();
+    assert_eq!(end, 2);
+    assert_eq!(engine.run(run).await.unwrap().status, RunStatus::Completed);
+}
+
+/// How many rows of the run are left, in all tables.
+async fn rows(engine: &Engine, run: RunId) -> i64 {
+    sqlx::query_scalar(
+        "select (select count(*) from velo.run where id = $1)
+              + (select count(*) from velo.step where run_id = $1)
+              + (select count(*) from velo.memo where run_id = $1)
+              + (select count(*) from velo.outcome where run_id = $1)
+              + (select count(*) from velo.failure where run_id = $1)
+              + (select count(*) from velo.wait where run_id = $1)
+              + (select count(*) from velo.signal where run_id = $1)
+              + (select count(*) from velo.queue where run_id = $1)
+              + (select count(*) from velo.event where run_id = $1)
+              + (select count(*) from velo.thread where run_id = $1)",
+    )
+    .bind(run)
+    .fetch_one(engine.pool())
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_can_be_deleted_and_its_fork_stays() {
+    let (engine, graph, run, beside) = completed().await;
+    let fork = engine.fork(&graph, run, 1).await.unwrap();
+    assert!(engine.delete(run).await.unwrap());
+    assert_eq!(rows(&engine, run).await, 0);
+    assert!(!engine.delete(run).await.unwrap());
+    assert_eq!(settled(&engine, fork).await.status, RunStatus::Completed);
+    assert_eq!(
+        engine.lineage(fork).await.unwrap(),
+        [Origin { run, seq: 1 }]
+    );
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_has_not_ended_is_never_deleted() {
+    let (engine, _, run, beside) = asking().await;
+    let refused = engine.delete(run).await;
+    assert!(
+        matches!(refused, Err(EngineError::NotEnded(_))),
+        "{refused:?}"
+    );
+    assert_eq!(engine.prune(std::time::Duration::ZERO, 0).await.unwrap(), 0);
+    assert_eq!(engine.run(run).await.unwrap().status, RunStatus::Waiting);
+    assert!(engine.cancel(run).await.unwrap());
+    assert!(engine.delete(run).await.unwrap());
+    assert_eq!(rows(&engine, run).await, 0);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_prune_keeps_the_newest_runs_of_each_thread() {
+    let (engine, graph, alone, beside) = completed().await;
+    let mut threaded = Vec::new();
+    for _ in 0..3 {
+        let run = engine
+            .start(&graph, Log::default())
+            .thread("t")
+            .await
+            .unwrap();
+        settled(&engine, run).await;
+        threaded.push(run);
+    }
+    let hour = std::time::Duration::from_secs(3600);
+    assert_eq!(engine.prune(hour, 0).await.unwrap(), 0);
+    assert_eq!(engine.prune(std::time::Duration::ZERO, 2).await.unwrap(), 2);
+    assert!(engine.run(alone).await.is_err() && engine.run(threaded[0]).await.is_err());
+    assert!(engine.run(threaded[1]).await.is_ok());
+    let live = engine
+        .fork(&graph, threaded[1], 1)
+        .thread("t")
+        .await
+        .unwrap();
+    settled(&engine, live).await;
+    assert_eq!(engine.delete_thread("t").await.unwrap(), 3);
+    assert_eq!(rows(&engine, live).await, 0);
+    beside.stop().await;
 }
