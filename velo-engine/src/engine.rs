@@ -534,6 +534,9 @@ pub enum EngineError {
         /// Its newest step.
         newest: i32,
     },
+    /// The document is no export that can be imported, or the run cannot be exported.
+    #[error("the export cannot be used")]
+    BadExport(#[source] crate::export::BadExport),
     /// A fork would have no task to begin with.
     #[error(
         "nothing comes after step {seq} of run {run}: fork an earlier step, or edit as a node that something follows"

@@ -3,6 +3,7 @@
 pub(crate) mod commit;
 pub(crate) mod delete;
 pub(crate) mod edit;
+pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod lease;
 pub(crate) mod load;
@@ -27,6 +28,8 @@ pub const STATEMENTS: &[&str] = &[
     edit::FINISH,
     edit::LOCK,
     edit::STEP,
+    export::READ,
+    export::WRITE,
     failure::RECORD,
     lease::CLAIM,
     lease::ADVERTISE,

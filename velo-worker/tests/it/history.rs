@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::future::join_all;
 use velo_engine::prelude::*;
-use velo_engine::{EngineError, Origin, RunStatus, test_kit};
+use velo_engine::{EngineError, Origin, Payload, RunExport, RunStatus, test_kit};
 
 use crate::support::{Beside, Log, line, settled, worker};
 
@@ -409,5 +409,81 @@ async fn a_prune_keeps_the_newest_runs_of_each_thread() {
     settled(&engine, live).await;
     assert_eq!(engine.delete_thread("t").await.unwrap(), 3);
     assert_eq!(rows(&engine, live).await, 0);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_taken_to_another_database_comes_to_the_same_end() {
+    let (engine, graph, run, beside) = asking().await;
+    engine.signal(run, "hello", &1, Some("k")).await.unwrap();
+    engine.signal(run, "nothing", &(), None).await.unwrap();
+    settled(&engine, run).await;
+    beside.stop().await;
+    let export = engine.export(run).await.unwrap();
+    let text = serde_json::to_string(&export).unwrap();
+    let read: RunExport = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, export);
+
+    let other = test_kit::engine().await;
+    let imported = other.import(&read).await.unwrap();
+    assert_ne!(imported, run);
+    assert_eq!(other.run(imported).await.unwrap().status, RunStatus::Paused);
+    let again = other.export(imported).await.unwrap();
+    assert_eq!(again.steps, export.steps);
+    assert_eq!(again.waits, export.waits);
+    assert_eq!(again.signals.len(), 2);
+
+    let beside = Beside::start(worker(&other, graph.clone()));
+    assert!(other.resume(imported).await.unwrap());
+    assert_eq!(settled(&other, imported).await.status, RunStatus::Waiting);
+    let asked = other.questions(Some(imported), 10).await.unwrap();
+    other.answer(&asked[0], &"Ada").await.unwrap();
+    assert_eq!(settled(&other, imported).await.status, RunStatus::Completed);
+    assert_eq!(lines(&other, imported).await, ["Ada", "second"]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_is_imported_with_its_whole_history() {
+    let (engine, _, run, beside) = completed().await;
+    let export = engine.export(run).await.unwrap();
+    let other = test_kit::engine().await;
+    let imported = other.import(&export).await.unwrap();
+    assert_eq!(
+        other.history(imported, -1, 100).await.unwrap(),
+        engine.history(run, -1, 100).await.unwrap()
+    );
+    assert_eq!(
+        other.state_at::<Log>(imported, 2).await.unwrap(),
+        engine.state_at::<Log>(run, 2).await.unwrap()
+    );
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_export_is_not_imported() {
+    let (engine, _, run, beside) = completed().await;
+    let export = engine.export(run).await.unwrap();
+    let spoil: [fn(&mut RunExport); 5] = [
+        |export| export.version = 2,
+        |export| drop(export.steps.remove(1)),
+        |export| export.steps[0].snapshot = None,
+        |export| export.steps[1].control = Payload::Hex("zz".to_owned()),
+        |export| export.failures.push(serde_json::Map::new()),
+    ];
+    let before = engine.runs(&RunStatus::ALL, None, 10).await.unwrap();
+    for spoil in spoil {
+        let mut spoilt = export.clone();
+        spoil(&mut spoilt);
+        let refused = engine.import(&spoilt).await;
+        assert!(
+            matches!(refused, Err(EngineError::BadExport(_))),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(
+        engine.runs(&RunStatus::ALL, None, 10).await.unwrap(),
+        before
+    );
     beside.stop().await;
 }
