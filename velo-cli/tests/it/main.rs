@@ -8,6 +8,7 @@ mod database;
 mod input;
 mod model;
 mod outage;
+mod past;
 mod private;
 mod resuming;
 mod serving;
