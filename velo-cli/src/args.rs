@@ -226,6 +226,43 @@ pub(crate) enum RunsCommand {
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
+    /// Show what differs in the state between two steps of a run of the agency
+    Diff {
+        /// The run
+        id: RunId,
+        /// The one step; zero is the start
+        before: i32,
+        /// The other step
+        after: i32,
+    },
+    /// Begin a new run of the agency at a step of an old one; what came after is done again
+    Fork {
+        /// The run
+        id: RunId,
+        /// The step after which the new run begins; zero is the start
+        step: i32,
+        /// The thread of the new run
+        #[arg(long)]
+        thread: Option<String>,
+    },
+    /// Write all that is stored of a run as JSON
+    Export {
+        /// The run
+        id: RunId,
+        /// The file; standard output otherwise
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Bring an exported run into this database, under a new id; one that has not ended is paused
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Delete a run that has ended, with all that is stored of it
+    Delete {
+        /// The run
+        id: RunId,
+    },
     /// End a run before its end
     Cancel {
         /// The run

@@ -1,9 +1,12 @@
 //! `velo runs` and `velo workers`: looking at runs, and steering them.
 
+mod past;
+
 use chrono::{DateTime, Utc};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
+use velo_agents::agency::Agency;
 use velo_engine::{Engine, EngineError, Question, Run, RunId, RunStatus};
 
 use crate::args::{HouseArgs, ListArgs, RunsArgs, RunsCommand};
@@ -19,7 +22,7 @@ const PLAIN_WIDTH: u16 = 160;
 
 pub(crate) async fn runs(args: &HouseArgs, runs: RunsArgs) -> Result<Exit, Failure> {
     let house = House::open(args, say).await?;
-    let end = act(house.agency.engine(), runs).await;
+    let end = act(&house.agency, runs).await;
     house.close().await;
     end
 }
@@ -65,7 +68,8 @@ pub(crate) async fn workers(args: &HouseArgs, list: ListArgs) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-async fn act(engine: &Engine, runs: RunsArgs) -> Result<Exit, Failure> {
+async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
+    let engine = agency.engine();
     let as_json = runs.json;
     match runs.command {
         RunsCommand::List {
@@ -122,6 +126,17 @@ async fn act(engine: &Engine, runs: RunsArgs) -> Result<Exit, Failure> {
                 print_table(&table);
             }
         }
+        RunsCommand::Diff { id, before, after } => {
+            past::diff(engine, id, before, after, as_json).await?;
+        }
+        RunsCommand::Fork { id, step, thread } => {
+            past::fork(agency, id, step, thread, as_json).await?;
+        }
+        RunsCommand::Export { id, file } => {
+            past::export(engine, id, file.as_deref(), as_json).await?;
+        }
+        RunsCommand::Import { file } => past::import(engine, &file, as_json).await?,
+        RunsCommand::Delete { id } => past::delete(engine, id, as_json).await?,
         RunsCommand::Cancel { id } => {
             let run = engine.run(id).await.map_err(|error| failed(&error))?;
             let is_cancelled = engine.cancel(id).await.map_err(|error| failed(&error))?;
@@ -378,9 +393,16 @@ fn done(as_json: bool, id: RunId, told: &str) {
 
 fn failed(error: &EngineError) -> Failure {
     match error {
-        EngineError::NoRun(_) | EngineError::NotOpen { .. } | EngineError::Unstorable { .. } => {
-            Failure::unusable(chain(error))
-        }
+        EngineError::NoRun(_)
+        | EngineError::NotOpen { .. }
+        | EngineError::Unstorable { .. }
+        | EngineError::NoStep { .. }
+        | EngineError::OtherGraph { .. }
+        | EngineError::Refused { .. }
+        | EngineError::NothingToDo { .. }
+        | EngineError::NotEnded(_)
+        | EngineError::ThreadBusy { .. }
+        | EngineError::BadExport(_) => Failure::unusable(chain(error)),
         _ => Failure::environment(chain(error)),
     }
 }

@@ -8,7 +8,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::{PgConnection, PgPool};
 
 use crate::events::{self, Event};
-use crate::executor::Checkpoint;
+use crate::executor::{AdvanceError, Checkpoint};
 use crate::family;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
@@ -530,6 +530,65 @@ pub enum EngineError {
     /// There is no run of this id.
     #[error("there is no run {0}")]
     NoRun(RunId),
+    /// The run has not committed this step.
+    #[error("run {run} has no step {seq}: see its history")]
+    NoStep {
+        /// The run.
+        run: RunId,
+        /// The step.
+        seq: i32,
+    },
+    /// The run is one of another graph than the given one.
+    #[error("run {run} is one of the graph `{graph}` and not of `{given}`: give that graph")]
+    OtherGraph {
+        /// The run.
+        run: RunId,
+        /// Its graph.
+        graph: String,
+        /// The graph that was given.
+        given: String,
+    },
+    /// The state of a run after a step cannot be edited as asked, or cannot be gone on from.
+    #[error("could not go on from step {seq} of run {run}")]
+    Refused {
+        /// The run.
+        run: RunId,
+        /// The step.
+        seq: i32,
+        /// Why.
+        #[source]
+        source: AdvanceError,
+    },
+    /// A worker has the run at this moment.
+    #[error("run {0} is at work: wait until it is paused or waits, or try again")]
+    AtWork(RunId),
+    /// The run has ended.
+    #[error("run {0} has ended: fork it instead")]
+    Ended(RunId),
+    /// The run has not ended.
+    #[error("run {0} has not ended: wait for it, or cancel it first")]
+    NotEnded(RunId),
+    /// The run has committed steps since it was looked at.
+    #[error("run {run} has gone on to step {newest}: look at it again")]
+    MovedOn {
+        /// The run.
+        run: RunId,
+        /// Its newest step.
+        newest: i32,
+    },
+    /// The document is no export that can be imported, or the run cannot be exported.
+    #[error("the export cannot be used")]
+    BadExport(#[source] crate::export::BadExport),
+    /// A fork would have no task to begin with.
+    #[error(
+        "nothing comes after step {seq} of run {run}: fork an earlier step, or edit as a node that something follows"
+    )]
+    NothingToDo {
+        /// The run.
+        run: RunId,
+        /// The step.
+        seq: i32,
+    },
     /// The question is not open.
     #[error(
         "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on"
@@ -581,7 +640,7 @@ impl EngineError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { source, .. } => store::is_transient(source),
-            Self::ThreadBusy { .. } => true,
+            Self::ThreadBusy { .. } | Self::AtWork(_) => true,
             _ => false,
         }
     }

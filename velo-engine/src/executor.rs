@@ -81,6 +81,12 @@ pub enum AdvanceError {
     /// The checkpoint names a node that the graph does not have.
     #[error("the graph has no node `{0}`: was it renamed while the run was under way?")]
     UnknownNode(String),
+    /// A checkpoint of another version of the graph has joins that have begun to wait.
+    #[error(
+        "joins were waiting, and another version of the graph may have others: use the version \
+         that the run had, or a step at which none waits"
+    )]
+    OtherJoins,
     /// The run would end although some sources of a join have come, so that something was expected
     /// to follow.
     #[error(

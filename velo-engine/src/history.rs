@@ -17,7 +17,9 @@ pub struct HistoryStep {
     pub at: DateTime<Utc>,
     /// The fence of the lease that committed it.
     pub fence: i64,
-    /// The nodes that were at work, in the order in which their writes were applied.
+    /// Whether it was [made by hand](crate::Engine::update_state), and by no node.
+    pub is_edit: bool,
+    /// The nodes that were at work, or in whose place the edit was made, in the order in which their writes were applied.
     pub nodes: Vec<String>,
     /// What they wrote: `[field, value]`, or `[field, value, true]` for an overwrite.
     pub writes: Value,
@@ -27,7 +29,8 @@ pub struct HistoryStep {
 
 impl HistoryStep {
     pub(crate) fn of(stored: &StoredHistory) -> Result<Self, CodecError> {
-        let nodes = |control: &[u8]| Control::decode(control).map(|control| control.nodes());
+        let control = Control::decode(&stored.control)?;
+        let before = stored.before.as_deref().map(Control::decode).transpose()?;
         let writes = if stored.delta.is_empty() {
             Value::Array(Vec::new())
         } else {
@@ -40,14 +43,13 @@ impl HistoryStep {
             seq: stored.seq,
             at: stored.at,
             fence: stored.fence,
-            nodes: stored
-                .before
-                .as_deref()
-                .map(nodes)
-                .transpose()?
-                .unwrap_or_default(),
+            is_edit: control.edited().is_some(),
+            nodes: match control.edited() {
+                Some(nodes) => nodes.to_vec(),
+                None => before.map(|before| before.nodes()).unwrap_or_default(),
+            },
             writes,
-            next: nodes(&stored.control)?,
+            next: control.nodes(),
         })
     }
 }

@@ -74,9 +74,14 @@ pub mod test_kit;
 
 mod admission;
 mod context;
+mod delete;
+mod diff;
+mod edit;
 mod engine;
 mod error;
+mod export;
 mod family;
+mod fork;
 mod graph;
 mod handling;
 mod health;
@@ -103,8 +108,12 @@ mod wait;
 mod why;
 
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use diff::{Change, Diff, DiffError};
+pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
+pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
+pub use fork::{Fork, Origin};
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use handling::FailureClass;
 pub use health::{Finding, Grade, examine};

@@ -8,7 +8,8 @@ use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
 use crate::engine::{Engine, EngineError};
-use crate::executor;
+use crate::executor::{self, Checkpoint};
+use crate::fork::Origin;
 use crate::graph::Graph;
 use crate::run_id::RunId;
 use crate::state::State;
@@ -31,6 +32,7 @@ pub struct Start<'a, S: State> {
     thread: Option<String>,
     priority: i16,
     step_limit: Option<u64>,
+    forked: Option<(Checkpoint<S>, Origin)>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -43,6 +45,20 @@ impl<'a, S: State> Start<'a, S> {
             thread: None,
             priority: 0,
             step_limit: None,
+            forked: None,
+        }
+    }
+
+    /// A start that goes on from another run's checkpoint.
+    pub(crate) fn forked(
+        engine: &'a Engine,
+        graph: &'a Graph<S>,
+        checkpoint: Checkpoint<S>,
+        origin: Origin,
+    ) -> Self {
+        Self {
+            forked: Some((checkpoint.clone(), origin)),
+            ..Self::new(engine, graph, checkpoint.state)
         }
     }
 
@@ -204,7 +220,10 @@ const STARTING: &str = "start the run";
 
 impl<S: State> Start<'_, S> {
     pub(crate) fn encoded(&self) -> Result<Encoded, EngineError> {
-        Encoded::of(self.graph, &self.state, self.step_limit)
+        match &self.forked {
+            Some((checkpoint, _)) => Encoded::new(&self.state, |_| checkpoint.clone()),
+            None => Encoded::of(self.graph, &self.state, self.step_limit),
+        }
     }
 }
 
@@ -221,12 +240,21 @@ impl Encoded {
         state: &S,
         step_limit: Option<u64>,
     ) -> Result<Self, EngineError> {
+        Self::new(state, |state| {
+            let mut checkpoint = executor::begin(graph.shape(), state);
+            checkpoint.step_limit = step_limit;
+            checkpoint
+        })
+    }
+
+    fn new<S: State>(
+        state: &S,
+        checkpoint: impl FnOnce(S) -> Checkpoint<S>,
+    ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
         let state = serde_json::to_vec(state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
-        let state_again: S = serde_json::from_slice(&state).map_err(unstorable)?;
-        let mut checkpoint = executor::begin(graph.shape(), state_again);
-        checkpoint.step_limit = step_limit;
+        let checkpoint = checkpoint(serde_json::from_slice(&state).map_err(unstorable)?);
         let control = Control::encode(&checkpoint)
             .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
         Ok(Self {
@@ -240,6 +268,7 @@ impl Encoded {
         NewRun {
             thread: start.thread.as_deref(),
             priority: start.priority,
+            origin: start.forked.as_ref().map(|(_, origin)| *origin),
             ..self.row_of(start.graph, id)
         }
     }
@@ -257,6 +286,7 @@ impl Encoded {
             state: &self.state,
             code: graph.code(),
             priority: 0,
+            origin: None,
         }
     }
 }

@@ -2,12 +2,16 @@
 
 pub(crate) mod child;
 pub(crate) mod commit;
+pub(crate) mod delete;
+pub(crate) mod edit;
+pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod health;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
 pub(crate) mod operator;
+pub(crate) mod origin;
 pub(crate) mod outcome;
 pub(crate) mod run;
 pub(crate) mod schedule;
@@ -33,6 +37,14 @@ pub const STATEMENTS: &[&str] = &[
     child::TOLD,
     child::TO_CANCEL,
     commit::STEPS,
+    delete::DELETE,
+    delete::OLD,
+    delete::THREAD,
+    edit::FINISH,
+    edit::LOCK,
+    edit::STEP,
+    export::READ,
+    export::WRITE,
     failure::RECORD,
     health::BACKEND,
     health::HOLDERS,
@@ -63,6 +75,9 @@ pub const STATEMENTS: &[&str] = &[
     operator::PARKED,
     operator::SKIP,
     operator::TERMINATE,
+    origin::FORKS,
+    origin::LINEAGE,
+    origin::STEPS_AT,
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,

@@ -25,6 +25,9 @@ pub(crate) struct Control {
     deferred: Vec<StoredTask>,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     step_limit: Option<u64>,
+    /// The step was made by hand; in place of which nodes.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    edited: Option<Vec<String>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,18 +42,39 @@ struct StoredTask {
 
 impl Control {
     pub(crate) fn encode<S: State>(checkpoint: &Checkpoint<S>) -> Result<Vec<u8>, CodecError> {
+        serde_json::to_vec(&Self::of(checkpoint)).map_err(encode_error("next"))
+    }
+
+    /// As [`encode`](Self::encode), of a step that was made by hand, in place of `node`.
+    pub(crate) fn encode_edit<S: State>(
+        checkpoint: &Checkpoint<S>,
+        node: Option<&str>,
+    ) -> Result<Vec<u8>, CodecError> {
+        let control = Self {
+            edited: Some(node.map(str::to_owned).into_iter().collect()),
+            ..Self::of(checkpoint)
+        };
+        serde_json::to_vec(&control).map_err(encode_error("next"))
+    }
+
+    /// In place of which nodes the step was made, when it was made by hand.
+    pub(crate) fn edited(&self) -> Option<&[String]> {
+        self.edited.as_deref()
+    }
+
+    fn of<S: State>(checkpoint: &Checkpoint<S>) -> Self {
         let stored = |task: &Task| StoredTask {
             node: task.node.clone(),
             send: task.send,
             input: task.input.clone(),
         };
-        let control = Self {
+        Self {
             tasks: checkpoint.tasks.iter().map(stored).collect(),
             joins: checkpoint.joins.clone(),
             deferred: checkpoint.deferred.iter().map(stored).collect(),
             step_limit: checkpoint.step_limit,
-        };
-        serde_json::to_vec(&control).map_err(encode_error("next"))
+            edited: None,
+        }
     }
 
     /// The nodes that are next, those of sends as often as they were sent.

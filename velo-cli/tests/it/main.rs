@@ -9,6 +9,7 @@ mod doctor;
 mod input;
 mod model;
 mod outage;
+mod past;
 mod private;
 mod resuming;
 mod schedules;

@@ -277,6 +277,7 @@ impl<'a> Counter<'a> {
             state: &self.locked.state,
             code: &self.locked.code,
             priority: self.locked.priority,
+            origin: None,
         };
         start::insert(&mut *self.conn, &new).await?;
         self.live.push(id);

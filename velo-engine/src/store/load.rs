@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool};
 
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
@@ -234,6 +234,9 @@ impl Stored {
 }
 
 /// The steps from the newest snapshot on.
-pub(crate) async fn steps(pool: &PgPool, run: RunId) -> Result<Vec<StoredStep>, sqlx::Error> {
-    sqlx::query_as(STEPS).bind(run).fetch_all(pool).await
+pub(crate) async fn steps(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+) -> Result<Vec<StoredStep>, sqlx::Error> {
+    sqlx::query_as(STEPS).bind(run).fetch_all(db).await
 }

@@ -3,6 +3,7 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use crate::fork::Origin;
 use crate::run_id::RunId;
 
 /// What a run begins with.
@@ -18,6 +19,7 @@ pub(crate) struct NewRun<'a> {
     pub(crate) state: &'a [u8],
     pub(crate) code: &'a str,
     pub(crate) priority: i16,
+    pub(crate) origin: Option<Origin>,
 }
 
 // A thread that is live already gives no row, and then nothing is inserted at all. Of two starts on
@@ -31,8 +33,8 @@ with thread as (
   where not velo.thread.is_live
   returning name
 ), run as (
-  insert into velo.run (id, nonce, graph, version, fingerprint, thread)
-  select $1, $2, $3, $4, $5, $6
+  insert into velo.run (id, nonce, graph, version, fingerprint, thread, origin_run, origin_seq)
+  select $1, $2, $3, $4, $5, $6, $11, $12
   where $6::text is null or exists (select from thread)
   returning id
 ), step as (
@@ -55,6 +57,8 @@ pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<
         .bind(new.state)
         .bind(new.code)
         .bind(new.priority)
+        .bind(new.origin.map(|origin| origin.run))
+        .bind(new.origin.map(|origin| origin.seq))
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)

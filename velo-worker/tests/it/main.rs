@@ -5,6 +5,7 @@ mod children;
 mod failing;
 mod fencing;
 mod handling;
+mod history;
 mod interleavings;
 mod limits;
 mod pooler;

@@ -1,0 +1,61 @@
+//! Looking back at runs, and what becomes of them.
+
+use serde_json::Value;
+
+use crate::house::{BRIEF, Ended, House};
+
+fn read(ended: &Ended) -> Value {
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+fn id(ended: &Ended) -> String {
+    let told = read(ended);
+    let id = told["run_id"].as_str().unwrap();
+    id.to_owned()
+}
+
+#[tokio::test]
+async fn a_run_is_compared_exported_imported_and_deleted() {
+    let house = House::new().await;
+    let run = id(&house.run(["run", BRIEF, "--json"]).await);
+    let shown = read(&house.run(["runs", "show", &run, "--json"]).await);
+    let last = shown["run"]["steps"].to_string();
+    let diff = read(
+        &house
+            .run(["runs", "diff", &run, "0", &last, "--json"])
+            .await,
+    );
+    assert_ne!(diff.as_array().unwrap().len(), 0);
+    house
+        .run(["runs", "diff", &run, "0", "99"])
+        .await
+        .refused(2, &["has no step 99"]);
+
+    let file = house.path().join("run.json").display().to_string();
+    house.run(["runs", "export", &run, "--file", &file]).await;
+    let copy = id(&house.run(["runs", "import", &file, "--json"]).await);
+    assert_ne!(copy, run);
+    read(&house.run(["runs", "delete", &copy, "--json"]).await);
+    house
+        .run(["runs", "delete", &copy])
+        .await
+        .refused(2, &["there is no run"]);
+    house
+        .run(["runs", "import", "Cargo.toml"])
+        .await
+        .refused(2, &["Cargo.toml"]);
+}
+
+#[tokio::test]
+async fn a_fork_is_a_run_that_has_not_ended_and_cannot_be_deleted() {
+    let house = House::new().await;
+    let run = id(&house.run(["run", BRIEF, "--json"]).await);
+    let fork = id(&house.run(["runs", "fork", &run, "0", "--json"]).await);
+    house
+        .run(["runs", "delete", &fork])
+        .await
+        .refused(2, &["has not ended"]);
+    let shown = read(&house.run(["runs", "show", &fork, "--json"]).await);
+    assert_eq!(shown["run"]["status"], "active");
+}

@@ -1,0 +1,212 @@
+//! Editing the state of a run by hand.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use crate::engine::{Engine, EngineError};
+use crate::fork::Edit;
+use crate::graph::Graph;
+use crate::next::{Next, Route};
+use crate::node::NodeKey;
+use crate::run_id::RunId;
+use crate::state::State;
+use crate::store;
+use crate::store::edit::EditedStep;
+use crate::stored::{Control, encode_delta};
+use crate::turn::checkpoint_of;
+
+/// Tries when the commit of an earlier lease comes late.
+const TRIES_MAX: u32 = 3;
+const EDITING: &str = "edit the run's state";
+
+impl Engine {
+    /// Edits the state of a run that no worker has at the moment: await what is returned. It is committed
+    /// as a step of its own, whose number is returned; what was done of the step that was under way is
+    /// given up, with its questions, and begun anew.
+    ///
+    /// The run goes on at once, unless it is paused: then when it is [resumed](Engine::resume).
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::prelude::*;
+    /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// # struct Report { topic: String }
+    /// # async fn example(engine: &Engine, graph: &Graph<Report>, run: RunId) -> Result<(), EngineError> {
+    /// let newest = engine.run(run).await?.steps;
+    /// engine
+    ///     .update_state(graph, run, Report::update().topic("wasps"))
+    ///     .after(newest)
+    ///     .await?;
+    /// engine.resume(run).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn update_state<'a, S: State>(
+        &'a self,
+        graph: &'a Graph<S>,
+        run: RunId,
+        update: S::Update,
+    ) -> StateEdit<'a, S> {
+        StateEdit {
+            engine: self,
+            graph,
+            run,
+            update,
+            node: None,
+            after: None,
+        }
+    }
+}
+
+/// An edit about to be committed. Await it.
+#[must_use = "nothing is edited before it is awaited"]
+pub struct StateEdit<'a, S: State> {
+    engine: &'a Engine,
+    graph: &'a Graph<S>,
+    run: RunId,
+    update: S::Update,
+    node: Option<&'static str>,
+    after: Option<i32>,
+}
+
+impl<S: State> StateEdit<'_, S> {
+    /// Edits as if `node` had just returned the update: what follows it comes next, in place of the
+    /// tasks that came next. When nothing follows, the run is completed.
+    pub fn as_node<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.node = Some(node.name());
+        self
+    }
+
+    /// Edits only if `seq` is the run's newest step: so an edit whose answer was lost can be sent again,
+    /// and one that was made from an old look is refused.
+    pub fn after(mut self, seq: i32) -> Self {
+        self.after = Some(seq);
+        self
+    }
+
+    async fn commit(self) -> Result<i32, EngineError> {
+        let mut tries = 1;
+        loop {
+            match self.try_commit().await {
+                Err(EngineError::Database { source, .. })
+                    if tries < TRIES_MAX && is_taken(&source) =>
+                {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_commit(&self) -> Result<i32, EngineError> {
+        let run = self.run;
+        let mut tx = store::begin(self.engine.pool())
+            .await
+            .map_err(EngineError::on(EDITING))?;
+        let locked = store::edit::lock(&mut tx, run)
+            .await
+            .map_err(EngineError::on(EDITING))?;
+        let Some(locked) = locked else {
+            drop(tx);
+            self.engine.run(run).await?;
+            return Err(EngineError::Ended(run));
+        };
+        if locked.is_cancelled {
+            return Err(EngineError::Ended(run));
+        }
+        if locked.worker.is_some() {
+            return Err(EngineError::AtWork(run));
+        }
+        if locked.code != self.graph.code() {
+            return Err(EngineError::OtherGraph {
+                run,
+                graph: locked.code,
+                given: self.graph.code().to_owned(),
+            });
+        }
+        let steps = store::load::steps(&mut *tx, run)
+            .await
+            .map_err(EngineError::on(EDITING))?;
+        let newest = steps.last().map_or(0, |step| step.seq);
+        if self.after.is_some_and(|after| after != newest) {
+            return Err(EngineError::MovedOn { run, newest });
+        }
+        let mut checkpoint =
+            checkpoint_of::<S>(&steps).map_err(|source| EngineError::Unreadable {
+                run,
+                source: Box::new(source),
+            })?;
+        let edit = Edit {
+            updates: vec![self.update.clone()],
+            node: self.node,
+        };
+        edit.apply(self.graph.shape(), &mut checkpoint, true)
+            .map_err(|source| EngineError::Refused {
+                run,
+                seq: newest,
+                source,
+            })?;
+        let written = Next::<S> {
+            updates: vec![self.update.clone()],
+            route: Route::Edges,
+        };
+        let coded = |error| EngineError::Unstorable {
+            source: serde::ser::Error::custom(error),
+        };
+        let snapshot = serde_json::to_vec(&checkpoint.state)
+            .map_err(|source| EngineError::Unstorable { source })?;
+        let step = EditedStep {
+            run,
+            seq: newest + 1,
+            // As if it had been leased once: the receipt of no worker.
+            fence: locked.fence + 1,
+            delta: &encode_delta(&[written]).map_err(coded)?,
+            control: &Control::encode_edit(&checkpoint, self.node).map_err(coded)?,
+            snapshot: &snapshot,
+        };
+        let is_end = checkpoint.tasks.is_empty();
+        let committed = async {
+            store::edit::step(&mut tx, &step).await?;
+            if is_end {
+                store::edit::finish(&mut tx, run).await?;
+            }
+            tx.commit().await
+        };
+        committed.await.map_err(EngineError::on(EDITING))?;
+        self.engine.hint();
+        Ok(newest + 1)
+    }
+}
+
+fn is_taken(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+impl<'a, S: State> IntoFuture for StateEdit<'a, S> {
+    type Output = Result<i32, EngineError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    /// Commits the edit; returns the number of its step.
+    ///
+    /// Errors are [`EngineError::AtWork`] while a worker has the run, [`EngineError::Ended`],
+    /// [`EngineError::NoRun`], [`EngineError::OtherGraph`], [`EngineError::MovedOn`],
+    /// [`EngineError::Refused`] when the update cannot be applied, or the database's. Dropped
+    /// half-way, or when the answer is lost, the edit may or may not be committed:
+    /// [`after`](Self::after) makes it safe to send again.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.commit())
+    }
+}
+
+impl<S: State> fmt::Debug for StateEdit<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateEdit")
+            .field("run", &self.run)
+            .field("as_node", &self.node)
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
+}
