@@ -2,3 +2,8 @@
 #![deny(missing_docs)]
 
 pub mod order_fulfilment;
+pub mod report;
+
+/// LangGraph's constructs beside Velo's.
+#[doc = include_str!("../../docs/from-langgraph.md")]
+pub mod from_langgraph {}
