@@ -277,6 +277,11 @@ impl<S: State> Turn<'_, S> {
                 Some(transaction) => transaction,
                 None => Placed::unbounded(&self.setting.pool).await?,
             };
+            // Before any row is locked: it sets the time after which the server ends what a frozen process has
+            // begun. Whether the lease holds is decided later.
+            if !(left.emitted.is_empty() && left.signals.is_empty()) {
+                store::lease::hold(&mut transaction, self.lease).await?;
+            }
             let stream = events::run_stream(self.lease.run);
             for event in &left.emitted {
                 let run = Some(self.lease.run);
