@@ -297,7 +297,7 @@ fn is_worth_another_call(error: &sqlx::Error) -> bool {
 }
 
 /// Whether a run of this id is there already.
-fn is_taken(error: &sqlx::Error) -> bool {
+pub(crate) fn is_taken(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .is_some_and(sqlx::error::DatabaseError::is_unique_violation)

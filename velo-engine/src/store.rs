@@ -1,5 +1,18 @@
 //! The engine's rows. Everything here is SQL and its types; nothing here runs user code.
 
+/// What becomes of a run's row `q` in the queue when something has come for it: one that a worker has is
+/// poked, one that is not paused is readied. Decided by the row that is updated, not by an earlier look at it.
+macro_rules! poke {
+    () => {
+        "\
+  set is_poked = q.is_poked or q.worker is not null,
+      ready_at = case when q.worker is null and run.status <> 'paused'
+                      then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
+      wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
+"
+    };
+}
+
 pub(crate) mod child;
 pub(crate) mod commit;
 pub(crate) mod delete;

@@ -11,7 +11,7 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::graph::Graph;
 use crate::run_id::RunId;
-use crate::start::Encoded;
+use crate::start::{Encoded, is_taken};
 use crate::state::State;
 use crate::store::child::{OnClose, Spot, TOO_DEEP};
 use crate::store::run::RunStatus;
@@ -316,13 +316,6 @@ where
             read => return read.map_err(NodeError::from),
         }
     }
-}
-
-/// Whether a run of this id is there already.
-fn is_taken(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 fn has_state(error: &sqlx::Error, state: &str) -> bool {

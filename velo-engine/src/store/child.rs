@@ -258,7 +258,8 @@ pub(crate) async fn endings(
 }
 
 // As a signal that has no payload: the run's row in the queue is locked before anything is decided.
-pub(crate) const POKE: &str = "\
+pub(crate) const POKE: &str = concat!(
+    "\
 -- velo: child.poke
 with locked as (
   select run_id, worker
@@ -272,10 +273,9 @@ with locked as (
   for update of r
 ), poked as (
   update velo.queue q
-  set is_poked = q.is_poked or l.worker is not null,
-      ready_at = case when l.worker is null and run.status <> 'paused'
-                      then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
-      wake_at = case when l.worker is null and run.status <> 'paused' then null else q.wake_at end
+",
+    poke!(),
+    "\
   from locked l, run
   where q.run_id = l.run_id and q.branch = 0
 ), told as (
@@ -284,7 +284,8 @@ with locked as (
   from run
   where r.id = run.id and run.status = 'waiting'
 )
-select count(*) from locked";
+select count(*) from locked"
+);
 
 /// Has a run look again at what it waits for; `false` when it has ended.
 pub(crate) async fn poke(db: impl PgExecutor<'_>, run: RunId) -> Result<bool, sqlx::Error> {

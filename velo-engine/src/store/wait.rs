@@ -263,7 +263,8 @@ pub(crate) async fn questions(
 
 // The run's row in the queue is locked before anything is decided: of two answers at once the second
 // finds the first, and an answer that comes while the run is being parked is not missed.
-pub(crate) const ANSWER: &str = "\
+pub(crate) const ANSWER: &str = concat!(
+    "\
 -- velo: wait.answer
 with locked as (
   select run_id, worker
@@ -290,10 +291,9 @@ with locked as (
   returning w.run_id
 ), poked as (
   update velo.queue q
-  set is_poked = q.is_poked or q.worker is not null,
-      ready_at = case when q.worker is null and run.status <> 'paused'
-                      then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
-      wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
+",
+    poke!(),
+    "\
   from locked l, run, answered a
   where q.run_id = a.run_id and q.branch = 0
 ), told as (
@@ -302,7 +302,8 @@ with locked as (
   from run, answered a
   where r.id = run.id and run.status = 'waiting'
 )
-select count(*) from answered";
+select count(*) from answered"
+);
 
 /// Answers a question; `false` when it is not open.
 pub(crate) async fn answer(
@@ -322,7 +323,8 @@ pub(crate) async fn answer(
 }
 
 // A signal that is sent again pokes the run again, which does no harm.
-pub(crate) const SEND: &str = "\
+pub(crate) const SEND: &str = concat!(
+    "\
 -- velo: signal.send
 with locked as (
   select run_id, worker
@@ -341,10 +343,9 @@ with locked as (
   on conflict (run_id, key) do nothing
 ), poked as (
   update velo.queue q
-  set is_poked = q.is_poked or q.worker is not null,
-      ready_at = case when q.worker is null and run.status <> 'paused'
-                      then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
-      wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
+",
+    poke!(),
+    "\
   from locked l, run
   where q.run_id = l.run_id and q.branch = 0
 ), told as (
@@ -353,7 +354,8 @@ with locked as (
   from run
   where r.id = run.id and run.status = 'waiting'
 )
-select count(*) from locked";
+select count(*) from locked"
+);
 
 /// Sends a signal; `false` when the run has ended or never was.
 pub(crate) async fn send(
