@@ -2,6 +2,7 @@
 
 mod child;
 mod memo;
+mod say;
 mod scene;
 mod transaction;
 mod wait;
@@ -19,6 +20,7 @@ use crate::state::State;
 
 pub use child::{Child, ChildEnd};
 pub use memo::StepKey;
+pub(crate) use say::Voice;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
 pub use transaction::{FencedTransaction, NodeTransaction};
 pub use wait::Ask;
@@ -35,6 +37,7 @@ pub(crate) use wait::Seen;
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
 /// | have another graph do a part | [`child`](Self::child) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
+/// | tell watchers anywhere, now and perhaps | [`say`](Self::say), [`show`](Self::show) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |
 pub struct Context<S: State, I = ()> {
     scene: Arc<Scene>,

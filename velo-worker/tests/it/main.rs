@@ -14,6 +14,7 @@ mod roles;
 mod running;
 mod schedules;
 mod starting;
+mod streams;
 mod support;
 mod surviving;
 mod waiting;
