@@ -23,8 +23,14 @@ const BUFFER_MAX: usize = 1024 * 1024;
 const PIECES_MAX: usize = 4_096;
 /// Most bytes of text in one piece.
 const PIECE_MAX: usize = 16 * 1024;
-/// Longest time that one write may take, and so the longest that an attempt's end waits for it.
-const WRITE_MAX: Duration = Duration::from_millis(500);
+/// Longest time that one write may take.
+const WRITE_MAX: Duration = Duration::from_secs(1);
+/// Longest time that an attempt's end waits for what it has said.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// Before the next write after one that has failed.
+const WRITE_AGAIN: Duration = Duration::from_millis(200);
+/// Most runs of which it is known that something was lost.
+const LOST_RUNS_MAX: usize = 4_096;
 /// Between two looks for pieces that nobody needs any more.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
@@ -52,8 +58,8 @@ struct Buffer {
     bytes: usize,
     /// Where the newest piece of a run is in the list.
     newest: HashMap<RunId, usize>,
-    /// Pieces that could not be kept since the last that could.
-    lost: HashMap<RunId, i32>,
+    /// The newest piece that could not be kept since the last that could, and how many those are.
+    lost: HashMap<RunId, NewPiece>,
     pushes: u64,
 }
 
@@ -90,14 +96,14 @@ impl Pieces {
         }
     }
 
-    /// Waits until what was pushed before is written or given up, and no longer than two writes may take.
+    /// Waits until what was pushed before is written or given up, and no longer than [`SETTLE_MAX`].
     pub(crate) async fn settle(&self) {
         let pushes = self.shared.lock().pushes;
         let mut done = self.shared.done.subscribe();
         self.shared.hurry.notify_one();
         let settled = done.wait_for(|done| *done >= pushes);
         // It fails only when the writer has ended, with the worker.
-        let _ = tokio::time::timeout(WRITE_MAX * 2, settled).await;
+        let _ = tokio::time::timeout(SETTLE_MAX, settled).await;
     }
 }
 
@@ -112,7 +118,7 @@ impl Buffer {
         self.pushes += 1;
         let bytes = piece.body.len();
         if self.bytes + bytes > BUFFER_MAX || self.pieces.len() >= PIECES_MAX {
-            *self.lost.entry(piece.run).or_default() += 1;
+            self.lose(piece);
             return;
         }
         self.bytes += bytes;
@@ -124,20 +130,33 @@ impl Buffer {
             return;
         }
         self.newest.insert(piece.run, self.pieces.len());
-        let lost = self.lost.remove(&piece.run).unwrap_or(0);
+        let lost = self.lost.remove(&piece.run).map_or(0, |lost| lost.lost);
         self.pieces.push(NewPiece { lost, ..piece });
     }
 
-    /// What is to be written, and how many pushes that is.
+    /// What is to be written, and how many pushes that is. A run that has said nothing since it lost
+    /// something says that with an empty piece.
     fn take(&mut self) -> (Vec<NewPiece>, u64) {
         self.newest.clear();
         self.bytes = 0;
-        (std::mem::take(&mut self.pieces), self.pushes)
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.extend(self.lost.drain().map(|(_, lost)| lost));
+        (pieces, self.pushes)
     }
 
-    fn give_up(&mut self, pieces: Vec<NewPiece>) {
-        for piece in pieces {
-            *self.lost.entry(piece.run).or_default() += 1 + piece.lost;
+    fn lose(&mut self, piece: NewPiece) {
+        let is_said = i32::from(!piece.body.is_empty());
+        let lost = piece.lost + is_said + self.lost.get(&piece.run).map_or(0, |lost| lost.lost);
+        if self.lost.len() < LOST_RUNS_MAX || self.lost.contains_key(&piece.run) {
+            let body = String::new();
+            self.lost.insert(
+                piece.run,
+                NewPiece {
+                    lost,
+                    body,
+                    ..piece
+                },
+            );
         }
     }
 }
@@ -183,7 +202,11 @@ impl Shared {
                         pieces = pieces.len(),
                         "could not keep what nodes have said: watchers are told of a gap"
                     );
-                    self.lock().give_up(pieces);
+                    pieces.into_iter().for_each(|piece| self.lock().lose(piece));
+                    self.done.send_replace(pushes);
+                    tokio::time::sleep(WRITE_AGAIN).await;
+                    self.filled.notify_one();
+                    continue;
                 }
             }
             self.done.send_replace(pushes);
@@ -243,10 +266,16 @@ mod tests {
         buffer.push(piece(1, "a", 0, "lost"));
         buffer.push(piece(1, "a", 0, "lost"));
         let (pieces, _) = buffer.take();
-        assert_eq!(pieces.len(), 1);
-        buffer.give_up(pieces);
+        let told: Vec<_> = pieces
+            .iter()
+            .map(|piece| (piece.body.len(), piece.lost))
+            .collect();
+        assert_eq!(told, [(BUFFER_MAX, 0), (0, 2)]);
+        // The write fails.
+        pieces.into_iter().for_each(|piece| buffer.lose(piece));
         buffer.push(piece(1, "a", 9, "kept"));
         let (pieces, _) = buffer.take();
         assert_eq!((pieces[0].body.as_str(), pieces[0].lost), ("kept", 3));
+        assert_eq!(pieces.len(), 1);
     }
 }

@@ -95,6 +95,10 @@ impl<S: State, I> Context<S, I> {
     /// }
     /// ```
     pub fn say(&self, name: &str, text: &str) {
+        // An empty piece tells of something that was lost.
+        if text.is_empty() {
+            return;
+        }
         let text = text.replace('\0', "\u{fffd}");
         let start = self.scene.voice.begin(name, text.len());
         self.scene.speak(PieceKind::Text, name, start, text);

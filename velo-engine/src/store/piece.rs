@@ -69,10 +69,10 @@ with given as (
   returning h.run_id, h.last_id
 ), added as (
   insert into velo.piece (run_id, id, seq, task, attempt, fence, node, kind, name, start, body, lost)
-  select g.run_id, h.last_id + 1 - row_number() over (partition by g.run_id order by g.place desc),
-         g.seq, g.task, g.attempt, g.fence, g.node, g.kind, g.name, g.start, g.body, g.lost
-  from given g
+  select g.run_id, h.last_id + 1 - g.back, g.seq, g.task, g.attempt, g.fence, g.node, g.kind, g.name, g.start, g.body, g.lost
+  from (select *, row_number() over (partition by run_id order by place desc) as back from given) g
   join head h on h.run_id = g.run_id
+  where g.back <= $12
 )
 delete from velo.piece p
 using head h

@@ -464,6 +464,9 @@ impl Reader {
                 .await?;
         }
         self.at(followed).pieces = piece.id;
+        if piece.body.is_empty() {
+            return Ok(());
+        }
         let (mode, what) = if piece.kind == "text" {
             let what = Streamed::Message {
                 step: piece.seq,

@@ -8,15 +8,21 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use velo_engine::prelude::*;
 use velo_engine::{
-    Lost, Position, RunStream, StreamBuilder, StreamItem, StreamMode, Streamed, test_kit,
+    Lost, Position, RunStream, Serve, StreamBuilder, StreamItem, StreamMode, Streamed, test_kit,
 };
+use velo_worker::{DEFAULT_LEASE, WorkerBuilder};
 
-use crate::support::{Beside, Log, PATIENCE, line, settled, until, within, worker};
+use crate::support::{self, Beside, Log, PATIENCE, line, settled, until, within};
 
 const FIRST: NodeKey<Log> = NodeKey::new("first");
 const SECOND: NodeKey<Log> = NodeKey::new("second");
 const EACH: NodeKey<Log, u32> = NodeKey::new("each");
 const LAST: NodeKey<Log> = NodeKey::new("last");
+
+/// A worker that keeps its leases on a machine that has much else to do.
+fn worker(engine: &Engine, graph: impl Serve) -> WorkerBuilder {
+    support::worker(engine, graph).lease(DEFAULT_LEASE)
+}
 
 /// A graph of one node.
 fn single(node: impl Node<Log>) -> Graph<Log> {
@@ -65,7 +71,10 @@ fn fan(tasks: u32) -> Graph<Log> {
         .start(FIRST)
         .may_go(FIRST, EACH)
         .edge(EACH, LAST)
-        .default_retry(RetryPolicy::default().first_wait(Duration::from_millis(1)))
+        .default_retry(RetryPolicy {
+            first_delay: Duration::from_millis(1),
+            ..RetryPolicy::default()
+        })
         .compile()
         .unwrap()
 }
@@ -326,7 +335,7 @@ async fn what_a_dead_attempt_has_said_is_told_from_what_the_next_one_says() {
         .open()
         .await
         .unwrap();
-    let first = Beside::start(worker(&engine, graph.clone()));
+    let first = Beside::start(support::worker(&engine, graph.clone()));
     let Streamed::Message {
         text,
         fence,
