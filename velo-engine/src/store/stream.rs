@@ -254,8 +254,8 @@ where i.place <= $15";
 
 pub(crate) const PLACES: &str = "\
 -- velo: stream.places
-select coalesce((select max(e.seq) from velo.event e where e.stream = 'run/' || $1 and e.at <= s.at), 0),
-       coalesce((select max(i.id) from velo.piece i where i.run_id = $1 and i.at <= s.at), 0)
+select coalesce((select max(e.seq) from velo.event e where e.stream = 'run/' || s.run_id and e.at <= s.at), 0),
+       coalesce((select max(i.id) from velo.piece i where i.run_id = s.run_id and i.at <= s.at), 0)
 from velo.step s
 where s.run_id = $1
   and s.seq = $2";
