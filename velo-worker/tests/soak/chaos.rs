@@ -58,7 +58,7 @@ impl Chaos {
         let until = Instant::now() + time;
         let mut told = Told::default();
         while Instant::now() < until {
-            let pause = self.between(Duration::from_millis(200), Duration::from_millis(1_500));
+            let pause = self.between(Duration::from_millis(300), Duration::from_secs(3));
             tokio::time::sleep(pause).await;
             workers.look();
             // The first is never killed, so that its memory can be told over time.
