@@ -81,8 +81,10 @@ async fn a_mixed_load_under_faults_keeps_every_promise() {
     let memory = workers.memory();
     workers.stop().await;
     println!(
-        "soak: {} runs ended, the last {took:.1?} after the faults",
-        started.len()
+        "soak: {} runs ended, the last {:.1?} after the faults; {} were resumed after five deaths in a row",
+        ended.runs.len(),
+        ended.late,
+        ended.resumed
     );
     println!("soak: faults {told}");
     println!("soak: memory of the worker that was never killed {memory}");
