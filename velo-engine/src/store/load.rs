@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::{FromRow, PgExecutor, PgPool};
+use uuid::Uuid;
 
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
@@ -23,6 +24,8 @@ pub(crate) struct Stored {
     pub(crate) is_poked: bool,
     /// Whether it has a parent or children.
     pub(crate) has_family: bool,
+    /// The shape that it is pinned to, when that is not the reader's.
+    pub(crate) other_shape: Option<Uuid>,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
 }
@@ -143,9 +146,11 @@ select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
 from velo.queue q
 where q.run_id = $1 and q.branch = 0 and q.is_poked
 union all
-select 'family', 0, 0, null, null, null, null, null, null, null, false, false
+select 'run', (r.parent is not null or r.has_children)::integer, 0,
+       case when r.fingerprint <> $3 then r.fingerprint::text end,
+       null, null, null, null, null, null, false, false
 from velo.run r
-where r.id = $1 and (r.parent is not null or r.has_children)";
+where r.id = $1 and (r.parent is not null or r.has_children or r.fingerprint <> $3)";
 
 /// A row of [`ALL`], of whatever kind.
 #[derive(Debug, FromRow)]
@@ -164,11 +169,16 @@ struct Row {
     is_seen: bool,
 }
 
-/// Reads where the run stands; `None` when there is no such run.
-pub(crate) async fn stored(pool: &PgPool, run: RunId) -> Result<Option<Stored>, sqlx::Error> {
+/// Reads where the run stands, for code of this shape; `None` when there is no such run.
+pub(crate) async fn stored(
+    pool: &PgPool,
+    run: RunId,
+    shape: Uuid,
+) -> Result<Option<Stored>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(ALL)
         .bind(run)
         .bind(SIGNALS_MAX)
+        .bind(shape)
         .fetch_all(pool)
         .await?;
     let mut stored = Stored::default();
@@ -226,7 +236,11 @@ impl Stored {
                 payload: row.json.unwrap_or_default(),
             }),
             "poke" => self.is_poked = true,
-            "family" => self.has_family = true,
+            "run" => {
+                self.has_family = row.a != 0;
+                let shape = row.name.map(|shape| shape.parse()).transpose();
+                self.other_shape = shape.map_err(|_| odd("a shape that is none"))?;
+            }
             other => return Err(odd(other)),
         }
         Ok(())

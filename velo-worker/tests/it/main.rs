@@ -16,4 +16,5 @@ mod schedules;
 mod starting;
 mod support;
 mod surviving;
+mod versions;
 mod waiting;
