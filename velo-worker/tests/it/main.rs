@@ -1,12 +1,14 @@
 //! What a user of engine and worker can observe, on a real Postgres.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behaviours;
 mod children;
 mod failing;
 mod fencing;
 mod handling;
 mod history;
 mod interleavings;
+mod items;
 mod limits;
 mod pooler;
 mod proxy;
@@ -14,6 +16,7 @@ mod roles;
 mod running;
 mod schedules;
 mod starting;
+mod streams;
 mod support;
 mod surviving;
 mod versions;
