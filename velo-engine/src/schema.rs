@@ -3,6 +3,8 @@
 //! Whatever is stored of a state names the version that wrote it, by `v2:` before it; nothing stands for
 //! version one. So a state is read back by itself, wherever it has been: in another database, in a fork.
 
+use std::cmp::Ordering;
+
 use crate::state::{CodecError, ConcurrentUpdate, State, Update};
 
 /// A stored state that cannot be read.
@@ -139,8 +141,7 @@ impl<'a> Written<'a> {
                 let (stored, version) = (delta.version, S::VERSION);
                 return Err(ReplayError::Mixed { stored, version });
             }
-            let update = S::Update::decode(delta.bytes)?;
-            state.apply(vec![("", update)])?;
+            apply_part(&mut state, delta.bytes)?;
             self.applied += 1;
         }
         Ok(state)
@@ -148,12 +149,12 @@ impl<'a> Written<'a> {
 
     fn must_be_of<S: State>(&self, stored: u32) -> Result<(), ReplayError> {
         match stored.cmp(&S::VERSION) {
-            std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Less => Err(ReplayError::Older {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(ReplayError::Older {
                 stored,
                 oldest: S::OLDEST,
             }),
-            std::cmp::Ordering::Greater => Err(ReplayError::Newer {
+            Ordering::Greater => Err(ReplayError::Newer {
                 stored,
                 version: S::VERSION,
             }),
@@ -204,6 +205,23 @@ pub(crate) fn encode_state<S: State>(state: &S) -> Result<Vec<u8>, serde_json::E
 /// A whole state, as it was stored at once.
 pub(crate) fn decode_state<S: State>(bytes: &[u8]) -> Result<S, ReplayError> {
     Written::new(bytes, []).restore()
+}
+
+/// Applies what a step wrote, by code of the same version.
+pub(crate) fn apply_delta<S: State>(state: &mut S, delta: &[u8]) -> Result<(), ReplayError> {
+    let (stored, bytes) = unmark(delta);
+    let version = S::VERSION;
+    match stored.cmp(&version) {
+        Ordering::Equal => apply_part(state, bytes),
+        Ordering::Greater => Err(ReplayError::Newer { stored, version }),
+        Ordering::Less => Err(ReplayError::Mixed { stored, version }),
+    }
+}
+
+fn apply_part<S: State>(state: &mut S, writes: &[u8]) -> Result<(), ReplayError> {
+    let update = S::Update::decode(writes)?;
+    state.apply(vec![("", update)])?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::executor::{Arrivals, Checkpoint, Task};
 use crate::next::{Next, Route, Target};
-use crate::schema::{ReplayError, mark};
+use crate::schema::{ReplayError, mark, unmark};
 use crate::shape::Shape;
 use crate::state::{CodecError, State, Update};
 
@@ -266,7 +266,7 @@ pub(crate) fn show_delta(bytes: &[u8]) -> Result<Value, CodecError> {
     if bytes.is_empty() {
         return Ok(Value::Array(Vec::new()));
     }
-    serde_json::from_slice(bytes).map_err(decode_error("*"))
+    serde_json::from_slice(unmark(bytes).1).map_err(decode_error("*"))
 }
 
 fn encode_error(field: &str) -> impl FnOnce(serde_json::Error) -> CodecError {

@@ -216,7 +216,7 @@ impl<S: State> Serve for Graph<S> {
     }
 
     fn replay(&self) -> Option<Box<dyn Replay>> {
-        Some(Box::new(Replaying::<S>(None)))
+        Some(Box::new(Replaying::<S>::default()))
     }
 
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
