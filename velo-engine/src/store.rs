@@ -59,6 +59,7 @@ pub const STATEMENTS: &[&str] = &[
     code::LIVE,
     code::PIN,
     code::WANTED,
+    commit::ALL,
     commit::STEPS,
     delete::DELETE,
     delete::OLD,

@@ -33,6 +33,7 @@ use crate::failpoint;
 use crate::family;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
+use crate::loader::Loader;
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
@@ -78,6 +79,8 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// Reads where runs stand.
+    pub load: Loader,
     /// Commits steps.
     pub commit: Arc<dyn Commit>,
     /// Keeps what nodes say for those who watch.
@@ -349,10 +352,9 @@ impl<S: State> Turn<'_, S> {
 
     /// Reads where the run stands, however long the database is away while the lease may hold.
     async fn load(&self) -> Result<Option<Stored>, NodeError> {
-        let (pool, shape) = (&self.setting.pool, self.graph.fingerprint());
         let mut backoff = Backoff::default();
         loop {
-            match store::load::stored(pool, self.lease.run, shape).await {
+            match self.setting.load.stored(self.lease.run).await {
                 Ok(None) => return Ok(None),
                 // Noted first, then read again: what comes after the note is noticed before the run is
                 // given back.

@@ -13,7 +13,7 @@ use crate::store::{self, Backoff};
 impl<S: State> Turn<'_, S> {
     /// Where the run stands, once it is this code's.
     pub(super) async fn take_up(&self, claim: &Claim, stored: Stored) -> Result<Place<S>, TurnEnd> {
-        let had = stored.other_shape;
+        let had = Some(stored.shape).filter(|had| *had != self.graph.fingerprint());
         let place = match Place::restore(self.graph.shape(), stored) {
             Ok(place) => place,
             Err(error) => {
