@@ -1,6 +1,7 @@
 //! What a user of engine and worker can observe, on a real Postgres.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behaviours;
 mod children;
 mod failing;
 mod fencing;
