@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod children;
+mod conformance;
 mod failing;
 mod fencing;
 mod handling;
