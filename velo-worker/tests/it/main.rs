@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod children;
+mod conformance;
 mod failing;
 mod fencing;
 mod handling;
@@ -19,4 +20,5 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod versions;
 mod waiting;
