@@ -44,6 +44,8 @@ pub use tenant::{LOCAL_TENANT, LOCAL_USER};
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("../migrations/agency");
     migrator.create_schema("velo");
+    // A version works on the tables of the next one, so that processes can be replaced one by one.
+    migrator.set_ignore_missing(true);
     // "Dangerous" because a changed name forgets what was applied. This one has never been another.
     migrator.dangerous_set_table_name(MIGRATIONS);
     migrator

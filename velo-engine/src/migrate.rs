@@ -11,7 +11,8 @@ use sqlx::migrate::{Migrate, MigrateError, Migrator};
 /// Several processes may call it at once: one migrates, the others wait.
 ///
 /// # Errors
-/// [`MigrateError`] when the database refuses, or was migrated by a newer version.
+/// [`MigrateError`] when the database refuses. Tables that a later version has migrated are left as they are: a
+/// version works on the tables of the next one, so that workers can be replaced one by one.
 ///
 /// # Cancel safety
 /// Each migration is one transaction: call it again.
@@ -93,6 +94,7 @@ const TABLE: &str = "velo.migrations";
 fn migrator() -> Migrator {
     let mut migrator: Migrator = sqlx::migrate!("../migrations/engine");
     migrator.create_schema("velo");
+    migrator.set_ignore_missing(true);
     migrator.dangerous_set_table_name(TABLE);
     migrator
 }

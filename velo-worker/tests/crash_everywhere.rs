@@ -120,5 +120,8 @@ async fn whatever_happens_to_its_process_an_order_is_charged_once_and_ends_the_s
     assert_eq!(places, all, "every place was struck");
     let freezes = report.cases.iter().any(|case| case.fault == Fault::Freeze);
     assert!(freezes || !cfg!(target_os = "linux"));
-    println!("crash_everywhere: {} faults, one outcome", report.cases.len());
+    println!(
+        "crash_everywhere: {} faults, one outcome",
+        report.cases.len()
+    );
 }

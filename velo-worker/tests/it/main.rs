@@ -11,6 +11,7 @@ mod history;
 mod interleavings;
 mod items;
 mod limits;
+mod migrating;
 mod pooler;
 mod proxy;
 mod roles;
