@@ -407,7 +407,7 @@ fn done(as_json: bool, id: RunId, told: &str) {
     }
 }
 
-fn failed(error: &EngineError) -> Failure {
+pub(crate) fn failed(error: &EngineError) -> Failure {
     match error {
         EngineError::NoRun(_)
         | EngineError::NotOpen { .. }
@@ -417,6 +417,7 @@ fn failed(error: &EngineError) -> Failure {
         | EngineError::Refused { .. }
         | EngineError::NothingToDo { .. }
         | EngineError::NotEnded(_)
+        | EngineError::Unfit { .. }
         | EngineError::ThreadBusy { .. }
         | EngineError::BadExport(_) => Failure::unusable(chain(error)),
         _ => Failure::environment(chain(error)),

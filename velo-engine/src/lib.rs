@@ -49,6 +49,7 @@
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -78,6 +79,7 @@ pub mod schedule;
 pub mod test_kit;
 
 mod admission;
+mod check;
 mod context;
 mod delete;
 mod diff;
@@ -93,6 +95,7 @@ mod handling;
 mod health;
 mod history;
 mod migrate;
+mod move_run;
 mod next;
 mod node;
 mod node_failure;
@@ -116,6 +119,7 @@ mod turn;
 mod wait;
 mod why;
 
+pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;

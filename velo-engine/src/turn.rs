@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::check::Misfit;
 use crate::code::Form;
 use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
@@ -40,6 +41,7 @@ use crate::observed::{Happening, Observed};
 use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
+use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::load::Stored;
 use crate::store::{self, Backoff};
@@ -48,6 +50,7 @@ use crate::wait::NewWait;
 
 use attempt::Ended;
 use commit::Committed;
+pub(crate) use fit::misfits;
 pub(crate) use place::checkpoint_of;
 use place::{Failures, Place};
 
@@ -169,6 +172,18 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What keeps it from going on with a run, as a worker would find it; nothing when it can, or there is no
+    /// such run.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    async fn misfits(&self, _pool: &PgPool, _run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        Ok(Vec::new())
+    }
+
     /// Its shape, for later ones to be compared with.
     fn form(&self) -> Option<Form> {
         None
@@ -208,6 +223,10 @@ impl<S: State> Serve for Graph<S> {
 
     fn outdated(&self) -> Vec<String> {
         Self::outdated(self)
+    }
+
+    async fn misfits(&self, pool: &PgPool, run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        misfits(self, &mut *pool.acquire().await?, run).await
     }
 
     fn form(&self) -> Option<Form> {

@@ -1,14 +1,52 @@
 //! Taking up a run that other code has left: going on with it, or leaving it to code that can.
 
+use sqlx::PgConnection;
+
 use super::place::Place;
 use super::{Note, Turn, TurnEnd, described};
+use crate::check::Misfit;
 use crate::code::{Need, graph_of};
 use crate::error::{NodeError, NodeErrorKind};
 use crate::fit;
+use crate::graph::Graph;
 use crate::lease::Claim;
+use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::load::Stored;
 use crate::store::{self, Backoff};
+
+/// What keeps the graph from going on with a run, as a worker would find it.
+pub(crate) async fn misfits<S: State>(
+    graph: &Graph<S>,
+    db: &mut PgConnection,
+    run: RunId,
+) -> Result<Vec<Misfit>, sqlx::Error> {
+    let Some(stored) = store::load::stored(&mut *db, run).await? else {
+        return Ok(Vec::new());
+    };
+    let had = Some(stored.shape).filter(|had| *had != graph.fingerprint());
+    let place = match Place::restore(graph.shape(), stored) {
+        Ok(place) => place,
+        Err(error) => return Ok(vec![fit::misfit_of(&error)]),
+    };
+    let joins = match had {
+        Some(had) if !place.checkpoint.joins.is_empty() => {
+            store::code::joins(&mut *db, had).await?
+        }
+        _ => None,
+    };
+    let had = had.map(|had| (had, joins.as_ref()));
+    let mut misfits = fit::misfits(graph, &place.checkpoint, had);
+    for (node, question, schema) in store::code::questions(db, run).await? {
+        if graph
+            .answer(&node, &question)
+            .is_some_and(|now| *now != schema)
+        {
+            misfits.push(Misfit::AnswerChanged { node, question });
+        }
+    }
+    Ok(misfits)
+}
 
 impl<S: State> Turn<'_, S> {
     /// Where the run stands, once it is this code's.
