@@ -75,6 +75,7 @@ pub mod reducer;
 pub mod schedule;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
+pub mod trace;
 
 mod admission;
 mod context;
@@ -96,6 +97,7 @@ mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod overview;
 mod pieces;
 mod places;
 mod resources;
@@ -130,6 +132,7 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;

@@ -16,6 +16,7 @@ use crate::state::State;
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
+use crate::trace::TraceContext;
 
 /// Draws of an id before chance is no longer believed in.
 const DRAWS_MAX: u32 = 8;
@@ -33,6 +34,7 @@ pub struct Start<'a, S: State> {
     priority: i16,
     step_limit: Option<u64>,
     forked: Option<(Checkpoint<S>, Origin)>,
+    trace: Option<TraceContext>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -46,6 +48,7 @@ impl<'a, S: State> Start<'a, S> {
             priority: 0,
             step_limit: None,
             forked: None,
+            trace: TraceContext::current(),
         }
     }
 
@@ -89,6 +92,13 @@ impl<'a, S: State> Start<'a, S> {
     /// paused before the next one.
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.step_limit = Some(steps);
+        self
+    }
+
+    /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
+    /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
         self
     }
 
@@ -269,6 +279,7 @@ impl Encoded {
             thread: start.thread.as_deref(),
             priority: start.priority,
             origin: start.forked.as_ref().map(|(_, origin)| *origin),
+            trace: start.trace.as_ref().map(TraceContext::as_str),
             ..self.row_of(start.graph, id)
         }
     }
@@ -287,6 +298,7 @@ impl Encoded {
             code: graph.code(),
             priority: 0,
             origin: None,
+            trace: None,
         }
     }
 }

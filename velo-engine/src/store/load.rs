@@ -24,6 +24,8 @@ pub(crate) struct Stored {
     pub(crate) is_poked: bool,
     /// Whether it has a parent or children.
     pub(crate) has_family: bool,
+    /// The trace that it belongs to, or the nearest run above it that belongs to one.
+    pub(crate) trace: Option<String>,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
 }
@@ -150,9 +152,21 @@ cross join lateral (
   from velo.queue q
   where q.run_id = given.run::bigint and q.branch = 0 and q.is_poked
   union all
-  select 'family', 0, 0, null, null, null, null, null, null, null, false, false
+  select 'family', 0, 0,
+         coalesce(r.trace, (with recursive above as (
+                              select p.parent, p.trace, 1 as height
+                              from velo.run p
+                              where p.id = r.parent
+                              union all
+                              select p.parent, p.trace, a.height + 1
+                              from above a
+                              join velo.run p on p.id = a.parent
+                              where a.trace is null and a.height < 32
+                            )
+                            select a.trace from above a where a.trace is not null)),
+         null, null, null, null, null, null, r.parent is not null or r.has_children, false
   from velo.run r
-  where r.id = given.run::bigint and (r.parent is not null or r.has_children)
+  where r.id = given.run::bigint and (r.parent is not null or r.has_children or r.trace is not null)
 ) found
 where given.place between 1 and 1000";
 
@@ -252,7 +266,10 @@ impl Stored {
                 payload: row.json.unwrap_or_default(),
             }),
             "poke" => self.is_poked = true,
-            "family" => self.has_family = true,
+            "family" => {
+                self.has_family = row.is_due;
+                self.trace = row.name;
+            }
             other => return Err(odd(other)),
         }
         Ok(())

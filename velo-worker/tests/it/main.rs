@@ -19,4 +19,5 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod tracing_runs;
 mod waiting;
