@@ -77,7 +77,7 @@ fn page(seen: &Overview) -> String {
         .filter(|worker| !worker.is_expired)
         .count();
     let head = format!(
-        "{}   {total}{more} runs have not ended   {alive} workers   {}",
+        "{}   runs {total}{more}   workers {alive}   {}",
         time(seen.at),
         rates(seen.per_second)
     );
@@ -116,7 +116,15 @@ fn page(seen: &Overview) -> String {
 
 fn graphs(loads: &[GraphLoad]) -> comfy_table::Table {
     let mut table = table([
-        "graph", "ready", "oldest", "running", "asleep", "answer", "message", "child", "paused",
+        "graph",
+        "ready",
+        "oldest",
+        "running",
+        "asleep",
+        "for answer",
+        "for message",
+        "for child",
+        "paused",
     ]);
     for load in loads {
         table.add_row([

@@ -49,6 +49,7 @@
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
