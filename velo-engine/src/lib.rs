@@ -60,6 +60,7 @@
 #[cfg(test)]
 extern crate self as velo_engine;
 
+pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
@@ -104,6 +105,7 @@ mod stored;
 mod subgraph;
 mod time_limit;
 mod turn;
+mod vault;
 mod wait;
 mod why;
 
@@ -139,6 +141,7 @@ pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
+pub use vault::Vault;
 pub use velo_engine_macros::State;
 pub use why::{AwaitedChild, Why};
 

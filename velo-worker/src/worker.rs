@@ -334,7 +334,7 @@ impl Shift<'_> {
 
         let changes = Arc::new(Changes::default());
         let tend = caretaker::tend(
-            pool.clone(),
+            self.engine.clone(),
             host.clone(),
             codes.clone(),
             self.lease / 4,
@@ -348,6 +348,7 @@ impl Shift<'_> {
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            vault: self.engine.vault().clone(),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),
