@@ -1,6 +1,7 @@
 //! What a node sees of its run, and how it leaves something behind.
 
 mod child;
+mod item;
 mod memo;
 mod scene;
 mod transaction;
@@ -19,6 +20,7 @@ use crate::state::State;
 use crate::vault::Home;
 
 pub use child::{Child, ChildEnd};
+pub(crate) use item::ItemWrites;
 pub use memo::StepKey;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
 pub use transaction::{FencedTransaction, NodeTransaction};
@@ -34,6 +36,7 @@ pub(crate) use wait::Seen;
 /// | write to the database, exactly once | [`tx`](Self::tx) |
 /// | write to the database now, at least once | [`begin`](Self::begin) |
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
+/// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |

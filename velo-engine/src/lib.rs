@@ -49,6 +49,7 @@
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | start runs by the calendar | [`schedule`] |
+//! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
 //!
@@ -64,6 +65,7 @@ pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
+pub mod item;
 pub mod lease;
 pub mod metrics;
 #[cfg(feature = "embedded-postgres")]

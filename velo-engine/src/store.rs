@@ -20,6 +20,7 @@ pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod health;
+pub(crate) mod item;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
@@ -64,6 +65,15 @@ pub const STATEMENTS: &[&str] = &[
     health::QUEUE,
     health::TABLES,
     health::VITALS,
+    item::DELETE,
+    item::GET,
+    item::HAS_VECTORS,
+    item::NAMESPACES,
+    item::PUT,
+    item::REFRESH,
+    item::SEARCH,
+    item::SEARCH_TEXT,
+    item::SWEEP,
     lease::AGE,
     lease::CLAIM,
     lease::ADVERTISE,

@@ -94,6 +94,7 @@ impl<S: State> Turn<'_, S> {
             memos: Mutex::new(memos),
             transaction: tokio::sync::Mutex::default(),
             emitted: Mutex::default(),
+            items: Mutex::default(),
             waits: Mutex::new(waits),
             asked: Arc::clone(&self.asked),
             signals: Arc::clone(&place.signals),

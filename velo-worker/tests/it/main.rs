@@ -8,6 +8,7 @@ mod fencing;
 mod handling;
 mod history;
 mod interleavings;
+mod items;
 mod limits;
 mod pooler;
 mod proxy;
