@@ -27,9 +27,11 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod piece;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
+pub(crate) mod stream;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -104,6 +106,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    piece::ADD,
+    piece::PRUNE,
     run::CANCEL,
     run::GET,
     run::HISTORY,
@@ -132,6 +136,8 @@ pub const STATEMENTS: &[&str] = &[
     start::NONCE,
     start::START,
     start::THREAD,
+    stream::PLACES,
+    stream::READ,
     wait::ADD,
     wait::ANSWER,
     wait::PARK,

@@ -26,6 +26,8 @@ const SEALED_KEY: &str = "$velo.sealed";
 const PLAIN_KEY: &str = "$velo.plain";
 /// First character of a text that is sealed.
 const SEALED_TEXT: char = '\u{2}';
+/// First character of a text that looks as if it were.
+const PLAIN_TEXT: char = '\u{3}';
 
 /// How an engine keeps payloads: with which codec. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +120,11 @@ impl Vault {
         }
     }
 
+    /// Whether a text is not stored as it is.
+    pub(crate) fn alters(&self, plain: &str) -> bool {
+        self.codec.is_some() || plain.starts_with([SEALED_TEXT, PLAIN_TEXT])
+    }
+
     /// As [`seal`](Self::seal), for a column of text.
     pub(crate) fn seal_text(&self, home: Home<'_>, plain: &str) -> Result<String, SealError> {
         match &self.codec {
@@ -125,8 +132,11 @@ impl Vault {
                 let coded = STANDARD_NO_PAD.encode(sealed(&**codec, home, plain.as_bytes())?);
                 Ok(format!("{SEALED_TEXT}{coded}"))
             }
-            // Words of the engine, of which none begins so.
-            None => Ok(plain.trim_start_matches(SEALED_TEXT).to_owned()),
+            // What looks as if it were sealed must not be taken for that.
+            None if plain.starts_with([SEALED_TEXT, PLAIN_TEXT]) => {
+                Ok(format!("{PLAIN_TEXT}{plain}"))
+            }
+            None => Ok(plain.to_owned()),
         }
     }
 
@@ -136,6 +146,8 @@ impl Vault {
             let sealed = STANDARD_NO_PAD.decode(coded);
             let plain = self.opened(home, &sealed.map_err(|_| SealError::Malformed)?)?;
             *stored = String::from_utf8(plain).map_err(|_| SealError::Malformed)?;
+        } else if stored.starts_with(PLAIN_TEXT) {
+            stored.remove(0);
         }
         Ok(())
     }
@@ -203,6 +215,11 @@ mod tests {
             let mut stored = vault.seal_json(home(), value.clone()).unwrap();
             vault.open_json(home(), &mut stored).unwrap();
             assert_eq!(stored, value);
+        }
+        for text in ["plain", "", "\u{2}AAAA", "\u{3}", "\u{3}\u{2}"] {
+            let mut stored = vault.seal_text(home(), text).unwrap();
+            vault.open_text(home(), &mut stored).unwrap();
+            assert_eq!(stored, text);
         }
     }
 

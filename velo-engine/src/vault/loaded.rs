@@ -7,7 +7,9 @@ use crate::codec::SealError;
 use crate::events::Event;
 use crate::run_id::RunId;
 use crate::store::load::{Stored, StoredStep};
+use crate::store::piece::NewPiece;
 use crate::store::run::{Run, StoredHistory};
+use crate::store::stream::Found;
 use crate::store::wait::Question;
 use crate::store::why::Facts;
 
@@ -90,6 +92,53 @@ impl Vault {
     pub(crate) fn open_event(&self, run: RunId, event: &mut Event) -> Result<(), SealError> {
         let home = Home::named_of_run(run, "event", &event.kind);
         self.open_json(home, &mut event.body)
+    }
+
+    /// Opens what a reader has found of a run.
+    pub(crate) fn open_found(&self, run: RunId, found: &mut Found) -> Result<(), SealError> {
+        for step in &mut found.steps {
+            let home = |what| Home::of_step(run, step.seq, what);
+            self.open(home("delta"), &mut step.delta)?;
+            self.open(home("control"), &mut step.control)?;
+            if let Some(snapshot) = &mut step.snapshot {
+                self.open(home("snapshot"), snapshot)?;
+            }
+        }
+        for row in &mut found.outcomes {
+            let home = Home::of_task(run, row.seq, row.task, "outcome", "");
+            self.open(home, &mut row.outcome)?;
+        }
+        for row in &mut found.failures {
+            self.open_json(Home::of_run(run, "failure"), &mut row.error)?;
+        }
+        for wait in &mut found.waits {
+            let home = |what| Home::of_task(run, wait.seq, wait.task, what, &wait.name);
+            self.open_json(home("question"), &mut wait.question)?;
+            if let Some(schema) = &mut wait.schema {
+                self.open_json(home("schema"), schema)?;
+            }
+            if let Some(refusal) = &mut wait.refusal {
+                self.open_text(home("refusal"), refusal)?;
+            }
+        }
+        for event in &mut found.events {
+            let home = Home::named_of_run(run, "event", &event.kind);
+            self.open_json(home, &mut event.body)?;
+        }
+        for piece in &mut found.pieces {
+            let home = Home::named_of_run(run, "piece", &piece.name);
+            self.open_text(home, &mut piece.body)?;
+        }
+        Ok(())
+    }
+
+    /// What a node has said, as stored. An empty piece tells of a loss, and stays empty.
+    pub(crate) fn seal_piece(&self, piece: &mut NewPiece) -> Result<(), SealError> {
+        if !piece.body.is_empty() {
+            let home = Home::named_of_run(piece.run, "piece", &piece.name);
+            piece.body = self.seal_text(home, &piece.body)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn show_run(&self, run: &mut Run) {

@@ -44,6 +44,8 @@ fn everything() -> Graph<Log> {
     let open = async |cx: Context<Log>| {
         let kept = cx.step("kept", async |_| Ok::<_, NodeError>(marked("kept")));
         let kept: String = kept.await?;
+        cx.say("said", &marked("said"));
+        cx.show("shown", &marked("shown"))?;
         cx.emit("told", &json!({ "what": marked("told") }))?;
         Ok(Next::send_all(EACH, [marked("one"), marked("two")]).and_update(line(kept)))
     };
@@ -186,6 +188,7 @@ async fn with_a_codec_no_table_shows_what_is_in_any_payload() {
             "failure.error",
             "memo.value",
             "outcome.outcome",
+            "piece.body",
             "run.error",
             "schedule.state",
             "signal.payload",
