@@ -212,18 +212,16 @@ impl Shared {
                 }
             }
             let (pieces, pushes) = self.lock().take();
-            if !pieces.is_empty() {
-                if !self.try_write(&pieces).await {
-                    tracing::debug!(
-                        pieces = pieces.len(),
-                        "could not keep what nodes have said: watchers are told of a gap"
-                    );
-                    pieces.into_iter().for_each(|piece| self.lock().lose(piece));
-                    self.done.send_replace(pushes);
-                    tokio::time::sleep(WRITE_AGAIN).await;
-                    self.filled.notify_one();
-                    continue;
-                }
+            if !pieces.is_empty() && !self.try_write(&pieces).await {
+                tracing::debug!(
+                    pieces = pieces.len(),
+                    "could not keep what nodes have said: watchers are told of a gap"
+                );
+                pieces.into_iter().for_each(|piece| self.lock().lose(piece));
+                self.done.send_replace(pushes);
+                tokio::time::sleep(WRITE_AGAIN).await;
+                self.filled.notify_one();
+                continue;
             }
             self.done.send_replace(pushes);
             if Instant::now() >= prune_at {
