@@ -275,6 +275,7 @@ fn finishing(tasks: usize, order: u64) -> Vec<usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
+    /// put/preserves_versions_seen_values: what comes next.
     #[test]
     fn a_run_that_is_stored_and_restored_anywhere_has_the_same_history(drawn in drawn(), fates in prop::collection::vec(fate(), 1..8)) {
         prop_assert_eq!(stored(&drawn, &fates), straight(&drawn));

@@ -4,6 +4,7 @@
 mod behaviours;
 mod children;
 mod encryption;
+mod conformance;
 mod failing;
 mod fencing;
 mod handling;
