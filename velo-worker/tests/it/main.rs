@@ -3,8 +3,8 @@
 
 mod behaviours;
 mod children;
-mod encryption;
 mod conformance;
+mod encryption;
 mod failing;
 mod fencing;
 mod handling;
