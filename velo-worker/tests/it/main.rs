@@ -21,4 +21,5 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod versions;
 mod waiting;
