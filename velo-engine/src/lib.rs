@@ -63,6 +63,8 @@
 #[cfg(test)]
 extern crate self as velo_engine;
 
+pub mod code;
+pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
@@ -87,6 +89,7 @@ mod engine;
 mod error;
 mod export;
 mod family;
+mod fit;
 mod fork;
 mod graph;
 mod handling;
@@ -104,6 +107,7 @@ mod places;
 mod resources;
 mod retry;
 mod run_id;
+mod schema;
 mod shape;
 mod start;
 mod state;
@@ -113,6 +117,7 @@ mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
+mod vault;
 mod wait;
 mod why;
 
@@ -139,6 +144,7 @@ pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_id::RunId;
+pub use schema::{ReplayError, Written};
 pub use shape::{
     DEFAULT_STEP_LIMIT, NAME_MAX, NODES_MAX, Shape, ShapeBuilder, ShapeError, Sources,
 };
@@ -155,6 +161,7 @@ pub use stream::{
 };
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
+pub use vault::Vault;
 pub use velo_engine_macros::State;
 pub use why::{AwaitedChild, Why};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool};
+use uuid::Uuid;
 
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
@@ -26,6 +27,8 @@ pub(crate) struct Stored {
     pub(crate) has_family: bool,
     /// The trace that it belongs to, or the nearest run above it that belongs to one.
     pub(crate) trace: Option<String>,
+    /// The shape that it is pinned to.
+    pub(crate) shape: Uuid,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
 }
@@ -152,8 +155,9 @@ cross join lateral (
   from velo.queue q
   where q.run_id = given.run::bigint and q.branch = 0 and q.is_poked
   union all
-  select 'family', 0, 0,
-         coalesce(r.trace, (with recursive above as (
+  select 'run', (r.parent is not null or r.has_children)::integer, 0,
+         case when r.parent is null or r.trace is not null then r.trace
+              else (with recursive above as (
                               select p.parent, p.trace, 1 as height
                               from velo.run p
                               where p.id = r.parent
@@ -163,10 +167,10 @@ cross join lateral (
                               join velo.run p on p.id = a.parent
                               where a.trace is null and a.height < 32
                             )
-                            select a.trace from above a where a.trace is not null)),
-         null, null, null, null, null, null, r.parent is not null or r.has_children, false
+                            select a.trace from above a where a.trace is not null) end,
+         null, uuid_send(r.fingerprint), null, null, null, null, false, false
   from velo.run r
-  where r.id = given.run::bigint and (r.parent is not null or r.has_children or r.trace is not null)
+  where r.id = given.run::bigint
 ) found
 where given.place between 1 and 1000";
 
@@ -266,9 +270,11 @@ impl Stored {
                 payload: row.json.unwrap_or_default(),
             }),
             "poke" => self.is_poked = true,
-            "family" => {
-                self.has_family = row.is_due;
+            "run" => {
+                self.has_family = row.a != 0;
                 self.trace = row.name;
+                let shape = Uuid::from_slice(&row.one.unwrap_or_default());
+                self.shape = shape.map_err(|_| odd("a shape that is none"))?;
             }
             other => return Err(odd(other)),
         }

@@ -3,6 +3,8 @@
 
 mod behaviours;
 mod children;
+mod conformance;
+mod encryption;
 mod failing;
 mod fencing;
 mod handling;
@@ -20,4 +22,5 @@ mod streams;
 mod support;
 mod surviving;
 mod tracing_runs;
+mod versions;
 mod waiting;
