@@ -15,6 +15,7 @@ mod runs;
 mod schedules;
 mod serve;
 mod stop;
+mod top;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
                 Box::pin(schedules::schedules(&args.house, schedules)).await
             }
             Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
+            Command::Top(seen) => Box::pin(top::top(&args.house, seen)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
             Command::Check(list) => Box::pin(check::check(&args.house, list)).await,
             Command::Doctor(list) => Box::pin(doctor::doctor(&args.house, list)).await,

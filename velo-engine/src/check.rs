@@ -128,7 +128,7 @@ impl Check<'_> {
     async fn misfits(&self, live: &LiveRun) -> Result<Vec<Misfit>, EngineError> {
         match self.serving(&live.code) {
             Some(graph) => graph
-                .misfits(self.engine.pool(), live.id)
+                .misfits(self.engine, live.id)
                 .await
                 .map_err(EngineError::on(CHECKING)),
             None => Ok(vec![Misfit::NoVersion {

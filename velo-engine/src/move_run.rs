@@ -55,7 +55,9 @@ impl Engine {
             return Err(EngineError::AtWork(run));
         }
         // Nobody claims or edits it from here on: what is read stays so.
-        let misfits = misfits(graph, &mut tx, run).await.map_err(on())?;
+        let misfits = misfits(graph, self.vault(), &mut tx, run)
+            .await
+            .map_err(on())?;
         if !misfits.is_empty() {
             return Err(EngineError::Unfit {
                 run,

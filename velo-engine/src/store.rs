@@ -28,6 +28,7 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod run;
 pub(crate) mod schedule;
@@ -59,7 +60,6 @@ pub const STATEMENTS: &[&str] = &[
     code::LIVE,
     code::LIVE_RUNS,
     code::PIN,
-    code::QUESTIONS,
     code::SCHEDULES,
     code::WANTED,
     commit::ALL,
@@ -117,6 +117,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    overview::COUNTERS,
+    overview::GRAPHS,
     piece::ADD,
     piece::PRUNE,
     run::CANCEL,

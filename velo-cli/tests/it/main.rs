@@ -17,3 +17,4 @@ mod schedules;
 mod serving;
 mod streaming;
 mod together;
+mod top;

@@ -197,22 +197,3 @@ pub(crate) async fn schedules(
         .fetch_all(db)
         .await
 }
-
-pub(crate) const QUESTIONS: &str = "\
--- velo: code.questions
-select w.node, w.name, w.schema
-from velo.wait w
-where w.run_id = $1
-  and w.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = $1)
-  and w.kind = 'ask'
-  and w.answer is null
-  and w.schema is not null
-order by w.task, w.name";
-
-/// The open questions of a run that say what form their answers have: node, name, JSON Schema.
-pub(crate) async fn questions(
-    db: impl PgExecutor<'_>,
-    run: RunId,
-) -> Result<Vec<(String, String, Value)>, sqlx::Error> {
-    sqlx::query_as(QUESTIONS).bind(run).fetch_all(db).await
-}

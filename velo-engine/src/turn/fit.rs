@@ -6,6 +6,8 @@ use super::place::Place;
 use super::{Note, Turn, TurnEnd, described};
 use crate::check::Misfit;
 use crate::code::{Need, graph_of};
+use crate::codec::SealError;
+use crate::engine::PAGE_MAX;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::fit;
 use crate::graph::Graph;
@@ -14,16 +16,24 @@ use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::load::Stored;
 use crate::store::{self, Backoff};
+use crate::vault::Vault;
 
 /// What keeps the graph from going on with a run, as a worker would find it.
 pub(crate) async fn misfits<S: State>(
     graph: &Graph<S>,
+    vault: &Vault,
     db: &mut PgConnection,
     run: RunId,
 ) -> Result<Vec<Misfit>, sqlx::Error> {
-    let Some(stored) = store::load::stored(&mut *db, run).await? else {
+    let Some(mut stored) = store::load::stored(&mut *db, run).await? else {
         return Ok(Vec::new());
     };
+    let sealed = |error: &SealError| Misfit::Unreadable {
+        message: error.to_string(),
+    };
+    if let Err(error) = vault.open_stored(run, &mut stored) {
+        return Ok(vec![sealed(&error)]);
+    }
     let had = Some(stored.shape).filter(|had| *had != graph.fingerprint());
     let place = match Place::restore(graph.shape(), stored) {
         Ok(place) => place,
@@ -37,12 +47,21 @@ pub(crate) async fn misfits<S: State>(
     };
     let had = had.map(|had| (had, joins.as_ref()));
     let mut misfits = fit::misfits(graph, &place.checkpoint, had);
-    for (node, question, schema) in store::code::questions(db, run).await? {
-        if graph
-            .answer(&node, &question)
-            .is_some_and(|now| *now != schema)
-        {
-            misfits.push(Misfit::AnswerChanged { node, question });
+    let questions = store::wait::questions(db, Some(run), PAGE_MAX).await?;
+    for mut question in questions.into_iter().filter(|question| question.run == run) {
+        if let Err(error) = vault.open_question(&mut question) {
+            misfits.push(sealed(&error));
+            continue;
+        }
+        let (now, had) = (
+            graph.answer(&question.node, &question.name),
+            &question.schema,
+        );
+        if now.is_some_and(|now| had.as_ref().is_some_and(|had| had != now)) {
+            misfits.push(Misfit::AnswerChanged {
+                node: question.node,
+                question: question.name,
+            });
         }
     }
     Ok(misfits)
