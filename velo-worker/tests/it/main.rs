@@ -20,4 +20,5 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod versions;
 mod waiting;
