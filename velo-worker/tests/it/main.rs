@@ -4,6 +4,7 @@
 mod behaviours;
 mod children;
 mod conformance;
+mod encryption;
 mod failing;
 mod fencing;
 mod handling;
@@ -20,5 +21,6 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod tracing_runs;
 mod versions;
 mod waiting;
