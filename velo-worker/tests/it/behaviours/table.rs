@@ -56,6 +56,11 @@ fn marks(comment: &str) -> Vec<String> {
         .collect()
 }
 
+fn comment_of(line: &str) -> Option<&str> {
+    let documentation = line.strip_prefix("/// ");
+    documentation.or_else(|| line.strip_prefix("// "))
+}
+
 /// The marks of the tests in a file: each with the name of its test. A file that only has to be
 /// refused by the compiler is a test of its own.
 fn marked(path: &Path, text: &str) -> Vec<(String, String)> {
@@ -69,7 +74,7 @@ fn marked(path: &Path, text: &str) -> Vec<(String, String)> {
                     .into_iter()
                     .map(|mark| (mark, stem.to_string())),
             );
-        } else if let Some(comment) = line.strip_prefix("/// ").or(line.strip_prefix("// ")) {
+        } else if let Some(comment) = comment_of(line) {
             open.extend(marks(comment));
         } else if let Some((_, after)) = line.split_once("fn ") {
             let name: String = after
