@@ -76,6 +76,7 @@ pub mod test_kit;
 
 mod admission;
 mod context;
+mod copy;
 mod delete;
 mod diff;
 mod edit;
@@ -94,9 +95,11 @@ mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod outline;
 mod places;
 mod resources;
 mod retry;
+mod rule;
 mod run_id;
 mod shape;
 mod start;
@@ -106,10 +109,12 @@ mod stored;
 mod subgraph;
 mod time_limit;
 mod turn;
+mod value;
 mod wait;
 mod why;
 
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
@@ -125,9 +130,11 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use outline::{Outline, OutlineNode, Way, WayKind};
 pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
+pub use rule::{FieldRule, MergeRule, RuleError};
 pub use run_id::RunId;
 pub use shape::{
     DEFAULT_STEP_LIMIT, NAME_MAX, NODES_MAX, Shape, ShapeBuilder, ShapeError, Sources,

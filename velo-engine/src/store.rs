@@ -15,6 +15,7 @@ macro_rules! poke {
 
 pub(crate) mod child;
 pub(crate) mod commit;
+pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
@@ -27,6 +28,7 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod outline;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
@@ -51,6 +53,10 @@ pub const STATEMENTS: &[&str] = &[
     child::TOLD,
     child::TO_CANCEL,
     commit::STEPS,
+    copy::FORK,
+    copy::RESERVE,
+    copy::RUN,
+    copy::THREAD_RUNS,
     delete::DELETE,
     delete::OLD,
     delete::THREAD,
@@ -104,6 +110,9 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    outline::GET,
+    outline::LIST,
+    outline::PUT,
     run::CANCEL,
     run::GET,
     run::HISTORY,

@@ -34,6 +34,7 @@ use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
+use crate::outline::Outline;
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
@@ -144,6 +145,11 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The graph as data, for who does not have its code.
+    fn outline(&self) -> Option<Outline> {
+        None
+    }
+
     /// Takes a turn with a run of this graph.
     ///
     /// # Cancel safety
@@ -159,6 +165,10 @@ impl<S: State> Serve for Graph<S> {
 
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         self.child_graphs().to_vec()
+    }
+
+    fn outline(&self) -> Option<Outline> {
+        Some(self.shape().outline())
     }
 
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {

@@ -1,6 +1,7 @@
 //! The `State` derive of `velo-engine`, which re-exports it and documents its attributes.
 
 mod field;
+mod rule;
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
@@ -94,6 +95,11 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
     let checks: Vec<_> = checks.map(|(field, writes)| check(field, writes)).collect();
     let folds = fields.iter().zip(&writes);
     let folds: Vec<_> = folds.map(|(field, writes)| fold(field, writes)).collect();
+    let is_plain = rule::is_stored_plainly(&input.attrs);
+    let rules = fields.iter().zip(&named.named);
+    let rules: Vec<_> = rules
+        .map(|(field, declared)| rule::rule(field, &declared.attrs, is_plain))
+        .collect();
     let setter_docs: Vec<_> = names
         .iter()
         .map(|name| format!("Writes the field `{name}`."))
@@ -160,6 +166,10 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
         impl ::velo_engine::State for #name {
             type Update = #update;
             const FIELDS: &'static [&'static str] = &[#(#names),*];
+
+            fn rules() -> ::std::vec::Vec<::velo_engine::FieldRule> {
+                ::std::vec![#(#rules),*]
+            }
 
             fn apply(
                 &mut self,

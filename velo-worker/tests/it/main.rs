@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod children;
+mod copies;
 mod failing;
 mod fencing;
 mod handling;
