@@ -3,6 +3,7 @@
 mod child;
 mod item;
 mod memo;
+mod say;
 mod scene;
 mod transaction;
 mod wait;
@@ -21,6 +22,7 @@ use crate::state::State;
 pub use child::{Child, ChildEnd};
 pub(crate) use item::ItemWrites;
 pub use memo::StepKey;
+pub(crate) use say::Voice;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
 pub use transaction::{FencedTransaction, NodeTransaction};
 pub use wait::Ask;
@@ -38,6 +40,7 @@ pub(crate) use wait::Seen;
 /// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
+/// | tell watchers anywhere, now and perhaps | [`say`](Self::say), [`show`](Self::show) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |
 pub struct Context<S: State, I = ()> {
     scene: Arc<Scene>,

@@ -75,6 +75,7 @@ impl Engine {
     /// over, neither results of [`Context::step`](crate::Context::step) nor finished tasks of a step
     /// that is not committed: the nodes run again, under the new run's id, and so do their side
     /// effects. The new run counts its steps from zero. Without an edit, a fork is a replay.
+    /// A [stateful subgraph](crate::GraphBuilder::stateful_subgraph) remembers what it had at the step.
     ///
     /// `graph` has the name of the run's graph; its version may be another, as long as it has the nodes
     /// that come next.
@@ -108,7 +109,7 @@ impl Engine {
         }
     }
 
-    /// Where a run was forked from, then where that one was, and so on; empty for a run that was
+    /// Where a run was forked or copied from, then where that one was, and so on; empty for a run that was
     /// started. At most a thousand, and none before a run that was deleted.
     ///
     /// # Errors
@@ -122,7 +123,7 @@ impl Engine {
             .map_err(EngineError::on("read where the run comes from"))
     }
 
-    /// The runs that were forked from a run, oldest first; at most `limit` and [`PAGE_MAX`].
+    /// The runs that were forked or copied from a run, oldest first; at most `limit` and [`PAGE_MAX`].
     ///
     /// # Errors
     /// The database's.

@@ -48,6 +48,7 @@
 //! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -96,6 +97,7 @@ mod node_failure;
 mod observed;
 mod operate;
 mod outline;
+mod pieces;
 mod places;
 mod resources;
 mod retry;
@@ -106,6 +108,7 @@ mod start;
 mod state;
 mod store;
 mod stored;
+mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
@@ -131,6 +134,7 @@ pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
 pub use outline::{Outline, OutlineNode, Way, WayKind};
+pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
@@ -146,6 +150,10 @@ pub use state::{
 pub use store::child::{ChildRun, OnClose};
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
+pub use stream::{
+    BadPosition, Level, Lost, Position, Replay, RunStream, StreamBuilder, StreamItem, StreamMode,
+    Streamed,
+};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;

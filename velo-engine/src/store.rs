@@ -29,9 +29,11 @@ pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
 pub(crate) mod outline;
+pub(crate) mod piece;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
+pub(crate) mod stream;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -113,6 +115,8 @@ pub const STATEMENTS: &[&str] = &[
     outline::GET,
     outline::LIST,
     outline::PUT,
+    piece::ADD,
+    piece::PRUNE,
     run::CANCEL,
     run::GET,
     run::HISTORY,
@@ -141,6 +145,8 @@ pub const STATEMENTS: &[&str] = &[
     start::NONCE,
     start::START,
     start::THREAD,
+    stream::PLACES,
+    stream::READ,
     wait::ADD,
     wait::ANSWER,
     wait::PARK,

@@ -35,10 +35,12 @@ use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
 use crate::outline::Outline;
+use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
 use crate::store::{self, Backoff};
+use crate::stream::{Replay, Replaying};
 use crate::wait::NewWait;
 
 use attempt::Ended;
@@ -76,6 +78,8 @@ pub struct Setting {
     pub places: Places,
     /// Commits steps.
     pub commit: Arc<dyn Commit>,
+    /// Keeps what nodes say for those who watch.
+    pub pieces: Pieces,
     /// What nodes can ask for by type.
     pub resources: Arc<Resources>,
     /// Who is told what happens.
@@ -150,6 +154,12 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// What follows the states of its runs for those who [stream](crate::Engine::stream) them; `None`
+    /// when they cannot be told.
+    fn replay(&self) -> Option<Box<dyn Replay>> {
+        None
+    }
+
     /// Takes a turn with a run of this graph.
     ///
     /// # Cancel safety
@@ -169,6 +179,10 @@ impl<S: State> Serve for Graph<S> {
 
     fn outline(&self) -> Option<Outline> {
         Some(self.shape().outline())
+    }
+
+    fn replay(&self) -> Option<Box<dyn Replay>> {
+        Some(Box::new(Replaying::<S>(None)))
     }
 
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::{ItemWrites, Seen};
+use super::{ItemWrites, Seen, Voice};
 use crate::lease::Lease;
 use crate::observed::{Happening, Observed};
 use crate::places::{Placed, Places};
@@ -38,6 +38,7 @@ pub(crate) struct Scene {
     pub(crate) lost: CancellationToken,
     pub(crate) resources: Arc<Resources>,
     pub(crate) observer: Option<broadcast::Sender<Observed>>,
+    pub(crate) voice: Voice,
     pub(crate) memos: Mutex<Memos>,
     pub(crate) transaction: tokio::sync::Mutex<Slot>,
     pub(crate) emitted: Mutex<Vec<Emitted>>,

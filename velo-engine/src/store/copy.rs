@@ -35,7 +35,8 @@ with source as (
   select c.*
   from source s
   cross join lateral jsonb_populate_record(s.row, jsonb_build_object(
-    'id', $2::bigint, 'nonce', $3::bigint, 'thread', $4::text, 'parent', null, 'depth', 0, 'has_children', false)
+    'id', $2::bigint, 'nonce', $3::bigint, 'thread', $4::text, 'parent', null, 'depth', 0, 'has_children', false,
+    'origin_run', $1::bigint, 'origin_seq', (select max(n.seq) from velo.step n where n.run_id = $1))
     || case when s.is_under_way then jsonb_build_object('status', 'paused', 'error', $5::jsonb) else '{}' end) c
   where $4::text is null or s.finished_at is not null or exists (select from thread)
   returning id

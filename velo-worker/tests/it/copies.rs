@@ -77,6 +77,7 @@ async fn a_copy_has_the_whole_history_and_the_original_stays_as_it_was() {
     };
     assert_eq!(bodies(copy).await, bodies(run).await);
     assert_eq!(engine.run(run).await.unwrap(), before);
+    assert_eq!(engine.lineage(copy).await.unwrap()[0].run, run);
     // Each can be deleted without the other.
     assert!(engine.delete(run).await.unwrap());
     assert_eq!(lines(&engine, copy).await.len(), 2);
