@@ -54,6 +54,7 @@ pub const STATEMENTS: &[&str] = &[
     child::START,
     child::TOLD,
     child::TO_CANCEL,
+    commit::ALL,
     commit::STEPS,
     copy::FORK,
     copy::RESERVE,

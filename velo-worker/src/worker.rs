@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
 use velo_engine::{
-    Engine, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
+    Engine, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
 };
 
 use crate::caretaker::{self, Changes};
@@ -355,6 +355,7 @@ impl Shift<'_> {
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
             pieces: Pieces::start(pool),
             resources: Arc::clone(self.resources),
