@@ -21,6 +21,8 @@ pub struct Outline {
     pub nodes: Vec<OutlineNode>,
     /// The ways between them.
     pub ways: Vec<Way>,
+    /// The version of its state's stored form.
+    pub state_version: u32,
     /// How its state is merged.
     pub fields: Vec<FieldRule>,
     /// It as a Mermaid flowchart.

@@ -70,6 +70,17 @@ pub enum RuleError {
          state by its type"
     )]
     NoOutline(String),
+    /// What is stored is of another version of the state than what was told.
+    #[error(
+        "the state was stored in its version {stored}, and the rules that were told are those of version {told}: \
+         read it by its type"
+    )]
+    OtherVersion {
+        /// The version that wrote it.
+        stored: u32,
+        /// The version of which there are rules.
+        told: u32,
+    },
     /// The field is merged by code.
     #[error("field `{0}` is merged or stored by code of its own: read the state by its type")]
     Opaque(String),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::rule::FieldRule;
+use crate::schema::{ReplayError, Written};
 
 /// The state of a graph. Derive it: `#[derive(State)]`, on a struct with named fields that also has
 /// `Clone`, `Debug`, `Serialize` and `Deserialize`.
@@ -49,8 +50,8 @@ use crate::rule::FieldRule;
 /// ```
 ///
 /// The state is stored as JSON, and runs that are under way are read back by whatever code goes on with
-/// them. A field that is added needs `#[serde(default)]`; one that is renamed, removed or changes
-/// its type needs a new version of the graph, served beside the old one until its runs have ended.
+/// them. A field that is added needs `#[serde(default)]`, one that is renamed `#[serde(alias = "old")]`;
+/// all else that changes needs a new version of the state with an upcast, see the derive.
 pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {
     /// The partial update of this state.
     type Update: Update<State = Self>;
@@ -62,6 +63,20 @@ pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync
     #[must_use]
     fn rules() -> Vec<FieldRule> {
         Vec::new()
+    }
+
+    /// Version of the stored form, from one on: `#[state(version = 2, from = ReportV1)]`.
+    const VERSION: u32 = 1;
+
+    /// The oldest version whose stored form can be read, by upcasts.
+    const OLDEST: u32 = Self::VERSION;
+
+    /// Reads what is stored, also by older versions, up to the first thing that a newer one has written.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    fn restore(written: &mut Written<'_>) -> Result<Self, ReplayError> {
+        written.read()
     }
 
     /// Applies what the nodes of one step wrote, in the given order.

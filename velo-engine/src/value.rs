@@ -6,6 +6,7 @@ use crate::diff::Diff;
 use crate::engine::{Engine, EngineError};
 use crate::rule::{self, RuleError};
 use crate::run_id::RunId;
+use crate::schema::unmark;
 use crate::store;
 use crate::store::load::StoredStep;
 
@@ -70,9 +71,9 @@ impl Engine {
             run,
             source: Box::new(error),
         };
-        let snapshot = first.snapshot.as_deref().unwrap_or_default();
+        let (version, whole) = unmark(first.snapshot.as_deref().unwrap_or_default());
         let mut state: Value =
-            serde_json::from_slice(snapshot).map_err(|_| unreadable(RuleError::NoJson))?;
+            serde_json::from_slice(whole).map_err(|_| unreadable(RuleError::NoJson))?;
         if later.is_empty() {
             return Ok(state);
         }
@@ -81,8 +82,17 @@ impl Engine {
         let Some(outline) = self.outline(&code).await? else {
             return Err(unreadable(RuleError::NoOutline(code)));
         };
+        let told = outline.state_version;
+        let other = |stored| unreadable(RuleError::OtherVersion { stored, told });
+        if version != told {
+            return Err(other(version));
+        }
         for step in later {
-            rule::apply(&mut state, &step.delta, &outline.fields).map_err(unreadable)?;
+            let (stored, delta) = unmark(&step.delta);
+            if stored != told {
+                return Err(other(stored));
+            }
+            rule::apply(&mut state, delta, &outline.fields).map_err(unreadable)?;
         }
         Ok(state)
     }

@@ -53,6 +53,7 @@ impl<S: State> Shape<S> {
             starts: self.starts.iter().map(owned).collect(),
             nodes: self.nodes.iter().map(node).collect(),
             ways,
+            state_version: S::VERSION,
             fields: S::rules(),
             mermaid: self.mermaid(),
         }
