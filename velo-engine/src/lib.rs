@@ -49,6 +49,7 @@
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -63,6 +64,7 @@
 extern crate self as velo_engine;
 
 pub mod code;
+pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
@@ -76,6 +78,7 @@ pub mod reducer;
 pub mod schedule;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
+pub mod trace;
 
 mod admission;
 mod context;
@@ -100,6 +103,7 @@ mod node_failure;
 mod observed;
 mod operate;
 mod outline;
+mod overview;
 mod pieces;
 mod places;
 mod resources;
@@ -117,6 +121,7 @@ mod subgraph;
 mod time_limit;
 mod turn;
 mod value;
+mod vault;
 mod wait;
 mod why;
 
@@ -139,6 +144,7 @@ pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
 pub use outline::{Outline, OutlineNode, Way, WayKind};
+pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;
@@ -162,6 +168,7 @@ pub use stream::{
 };
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
+pub use vault::Vault;
 pub use velo_engine_macros::State;
 pub use why::{AwaitedChild, Why};
 

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
+use crate::codec::SealError;
 use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
 use crate::fork::Origin;
@@ -17,6 +18,8 @@ use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
+use crate::trace::TraceContext;
+use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
 const DRAWS_MAX: u32 = 8;
@@ -34,6 +37,7 @@ pub struct Start<'a, S: State> {
     priority: i16,
     step_limit: Option<u64>,
     forked: Option<(Checkpoint<S>, Origin)>,
+    trace: Option<TraceContext>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -47,6 +51,7 @@ impl<'a, S: State> Start<'a, S> {
             priority: 0,
             step_limit: None,
             forked: None,
+            trace: TraceContext::current(),
         }
     }
 
@@ -93,6 +98,13 @@ impl<'a, S: State> Start<'a, S> {
         self
     }
 
+    /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
+    /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
+        self
+    }
+
     /// Starts the run when the transaction of `conn` commits, and only then: with the row that it is
     /// about, or not at all.
     ///
@@ -127,7 +139,10 @@ impl<'a, S: State> Start<'a, S> {
             draws += 1;
             // A savepoint, so that a refused insert does not spoil the caller's transaction.
             let mut savepoint = conn.begin().await.map_err(EngineError::on(STARTING))?;
-            match start::insert(&mut *savepoint, &encoded.row(&self, id)).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            match start::insert(&mut *savepoint, &sealed.row(&self, id)).await {
                 Ok(true) => {
                     savepoint
                         .commit()
@@ -160,7 +175,10 @@ impl<'a, S: State> Start<'a, S> {
         let mut id = self.id.unwrap_or_else(RunId::random);
         let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
         loop {
-            let error = match start::insert(pool, &encoded.row(&self, id)).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            let error = match start::insert(pool, &sealed.row(&self, id)).await {
                 Ok(true) => break,
                 // Busy, perhaps with this very run: its first answer was lost.
                 Ok(false) if self.is_ours(id, encoded.nonce).await? => break,
@@ -269,11 +287,22 @@ impl Encoded {
         })
     }
 
+    /// As it is stored of the run `id`.
+    pub(crate) fn sealed(&self, vault: &Vault, id: RunId) -> Result<Self, SealError> {
+        let seal = |what, plain: &[u8]| vault.seal(Home::of_step(id, 0, what), plain.to_vec());
+        Ok(Self {
+            control: seal("control", &self.control)?,
+            state: seal("snapshot", &self.state)?,
+            nonce: self.nonce,
+        })
+    }
+
     fn row<'a, S: State>(&'a self, start: &'a Start<'_, S>, id: RunId) -> NewRun<'a> {
         NewRun {
             thread: start.thread.as_deref(),
             priority: start.priority,
             origin: start.forked.as_ref().map(|(_, origin)| *origin),
+            trace: start.trace.as_ref().map(TraceContext::as_str),
             ..self.row_of(start.graph, id)
         }
     }
@@ -292,6 +321,7 @@ impl Encoded {
             code: graph.queued(),
             priority: 0,
             origin: None,
+            trace: None,
         }
     }
 }

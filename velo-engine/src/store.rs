@@ -30,6 +30,7 @@ pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
 pub(crate) mod outline;
+pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod run;
 pub(crate) mod schedule;
@@ -123,6 +124,8 @@ pub const STATEMENTS: &[&str] = &[
     outline::GET,
     outline::LIST,
     outline::PUT,
+    overview::COUNTERS,
+    overview::GRAPHS,
     piece::ADD,
     piece::PRUNE,
     run::CANCEL,

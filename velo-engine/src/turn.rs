@@ -12,8 +12,8 @@ mod place;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +24,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::admission::Admission;
 use crate::code::Form;
@@ -45,6 +46,8 @@ use crate::state::State;
 use crate::store::load::Stored;
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
+use crate::trace::{self, TraceContext};
+use crate::vault::{Home, Vault};
 use crate::wait::NewWait;
 
 use attempt::Ended;
@@ -80,6 +83,8 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// How payloads are kept.
+    pub vault: Vault,
     /// Reads where runs stand.
     pub load: Loader,
     /// Commits steps.
@@ -241,6 +246,7 @@ impl<S: State> Serve for Graph<S> {
             reach,
             asked: Arc::default(),
             has_family: Arc::default(),
+            trace: OnceLock::new(),
             began: Instant::now(),
         };
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
@@ -270,6 +276,8 @@ struct Turn<'a, S: State> {
     asked: Arc<Notify>,
     /// Whether the run has a parent or children, who are to be told of its end.
     has_family: Arc<AtomicBool>,
+    /// The trace that the run belongs to, once it was read.
+    trace: OnceLock<TraceContext>,
     began: Instant,
 }
 
@@ -322,12 +330,23 @@ impl<S: State> Turn<'_, S> {
             Ok(place) => place,
             Err(end) => return end,
         };
+        let span = tracing::info_span!(
+            trace::TURN,
+            { trace::RUN_ID } = %self.lease.run,
+            { trace::GRAPH } = self.graph.code(),
+            { trace::FENCE } = self.lease.fence,
+        );
+        trace::link(&span, self.trace.get());
+        self.go_on(&mut place).instrument(span).await
+    }
+
+    async fn go_on(&self, place: &mut Place<S>) -> TurnEnd {
         loop {
-            match self.step(&mut place).await {
+            match self.step(place).await {
                 Flow::On => (),
                 Flow::End(end) => return end,
-                Flow::Reload => match self.reload(&place).await {
-                    Ok(Some(again)) => place = again,
+                Flow::Reload => match self.reload(place).await {
+                    Ok(Some(again)) => *place = again,
                     Ok(None) => return TurnEnd::Lost,
                     Err(error) => return self.pause(&described(&error, None)).await,
                 },
@@ -374,7 +393,14 @@ impl<S: State> Turn<'_, S> {
                         Err(_) => backoff.wait().await,
                     }
                 }
-                Ok(Some(stored)) => {
+                Ok(Some(mut stored)) => {
+                    let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
+                    opened.map_err(|error| error.of_node())?;
+                    if let Some(trace) = stored.trace.as_deref().and_then(|text| text.parse().ok())
+                    {
+                        // It is the same each time.
+                        let _ = self.trace.set(trace);
+                    }
                     if stored.has_family {
                         self.has_family.store(true, Ordering::Relaxed);
                     }
@@ -634,11 +660,12 @@ impl<S: State> Turn<'_, S> {
             due: again_in.map(|wait| Instant::now() + wait),
             error: Some(error.clone()),
         };
+        let stored = self.sealed_error("failure", described(&error, None));
         let failure = store::failure::NewFailure {
             seq: place.seq + 1,
             task,
             number: failures.number,
-            error: &error,
+            error: &stored,
             again_in,
         };
         self.write(&Note::Failure(failure)).await;
@@ -723,10 +750,25 @@ impl<S: State> Turn<'_, S> {
     }
 
     async fn pause(&self, why: &serde_json::Value) -> TurnEnd {
-        self.write(&Note::Pause(why)).await;
+        // What cannot be read is told to those who cannot read it either.
+        let is_open = why["kind"] == "unreadable";
+        let stored = match is_open {
+            true => why.clone(),
+            false => self.sealed_error("error", why.clone()),
+        };
+        self.write(&Note::Pause(&stored)).await;
         metrics::paused(self.graph.code());
         tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
         TurnEnd::Paused
+    }
+
+    /// An error as stored. One that cannot be sealed is not stored at all: the run is to be paused all the same.
+    fn sealed_error(&self, what: &'static str, error: serde_json::Value) -> serde_json::Value {
+        let home = Home::of_run(self.lease.run, what);
+        self.setting
+            .vault
+            .seal_json(home, error)
+            .unwrap_or_else(|error| described(&error.of_node(), None))
     }
 
     async fn end_cancelled(&self) -> TurnEnd {
