@@ -1,6 +1,7 @@
 //! What a node sees of its run, and how it leaves something behind.
 
 mod child;
+mod limit;
 mod memo;
 mod scene;
 mod transaction;
@@ -34,6 +35,7 @@ pub(crate) use wait::Seen;
 /// | write to the database now, at least once | [`begin`](Self::begin) |
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
 /// | have another graph do a part | [`child`](Self::child) |
+/// | keep to a limit of the whole fleet | [`limit`](Self::limit) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |
 pub struct Context<S: State, I = ()> {

@@ -48,6 +48,7 @@
 //! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
@@ -82,6 +83,8 @@ mod error;
 mod export;
 mod family;
 mod fork;
+mod gate;
+mod gates;
 mod graph;
 mod handling;
 mod health;
@@ -114,6 +117,8 @@ pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, 
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
 pub use fork::{Fork, Origin};
+pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
+pub use gates::Gates;
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use handling::FailureClass;
 pub use health::{Finding, Grade, examine};
@@ -140,7 +145,7 @@ pub use store::{STATEMENTS, is_transient};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;
-pub use why::{AwaitedChild, Why};
+pub use why::{AwaitedChild, HeldBack, HeldUp, Why};
 
 /// All that a graph's definition needs.
 pub mod prelude {

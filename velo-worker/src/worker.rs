@@ -11,8 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
-use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd, is_transient};
+use velo_engine::lease::{Claim, GIVEN_UP, Incarnation, balance};
+use velo_engine::{
+    Engine, Gates, Observed, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
+};
 
 use crate::caretaker::{self, Changes};
 use crate::committer::Committer;
@@ -333,11 +335,13 @@ impl Shift<'_> {
         );
 
         let changes = Arc::new(Changes::default());
+        let gates = Gates::default();
         let tend = caretaker::tend(
             pool.clone(),
             host.clone(),
             codes.clone(),
             self.lease / 4,
+            gates.clone(),
             Arc::clone(&changes),
         );
         let listen = caretaker::listen(pool.clone(), Arc::clone(&changes));
@@ -348,6 +352,7 @@ impl Shift<'_> {
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            gates,
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),
@@ -513,6 +518,7 @@ impl Shift<'_> {
     ) {
         let (setting, changes, live) = (setting.clone(), Arc::clone(changes), Arc::clone(live));
         let lease = claim.lease;
+        let queue = claim.queue.clone();
         let graph = self.graphs.iter().find(|graph| graph.code() == claim.code);
         let graph = Arc::clone(graph.expect("only what is served was claimed"));
         let reach = live.begin(lease);
@@ -525,6 +531,15 @@ impl Shift<'_> {
             live.end(lease);
             drop(permit);
             tracing::debug!(run.id = %lease.run, end = ?end, "turn ended");
+            if let Some(queue) = queue {
+                match balance(&setting.pool, &queue).await {
+                    Ok(0) => (),
+                    Ok(_) => changes.ready.notify_one(),
+                    Err(error) => {
+                        tracing::debug!(queue.name = queue, %error, "could not let others in yet");
+                    }
+                }
+            }
             match end {
                 // A run that waits may wait for a time too.
                 TurnEnd::Asleep | TurnEnd::Waiting => changes.timers.notify_one(),

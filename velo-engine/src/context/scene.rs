@@ -42,6 +42,8 @@ pub(crate) struct Scene {
     pub(crate) transaction: tokio::sync::Mutex<Slot>,
     pub(crate) emitted: Mutex<Vec<Emitted>>,
     pub(crate) waits: Mutex<Waits>,
+    /// Gates that the attempt has asked to pass, and how often.
+    pub(crate) permits: Mutex<BTreeMap<String, i32>>,
     /// Notified when an attempt of the turn begins to wait.
     pub(crate) asked: Arc<Notify>,
     /// Unused signals of the run, shared by all tasks of the step.

@@ -278,6 +278,7 @@ impl<'a> Counter<'a> {
             code: &self.locked.code,
             priority: self.locked.priority,
             origin: None,
+            lane: None,
         };
         start::insert(&mut *self.conn, &new).await?;
         self.live.push(id);

@@ -20,6 +20,8 @@ pub(crate) struct NewRun<'a> {
     pub(crate) code: &'a str,
     pub(crate) priority: i16,
     pub(crate) origin: Option<Origin>,
+    /// The queue.
+    pub(crate) lane: Option<&'a str>,
 }
 
 // A thread that is live already gives no row, and then nothing is inserted at all. Of two starts on
@@ -41,8 +43,8 @@ with thread as (
   insert into velo.step (run_id, seq, fence, delta, control, snapshot)
   select id, 0, 0, '', $7, $8 from run
 )
-insert into velo.queue (run_id, code, priority, ready_at)
-select id, $9, $10, clock_timestamp() from run";
+insert into velo.queue (run_id, code, priority, ready_at, lane)
+select id, $9, $10, clock_timestamp(), $13 from run";
 
 /// Inserts the run; `false` when its thread has a live run.
 pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<bool, sqlx::Error> {
@@ -59,6 +61,7 @@ pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<
         .bind(new.priority)
         .bind(new.origin.map(|origin| origin.run))
         .bind(new.origin.map(|origin| origin.seq))
+        .bind(new.lane)
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)

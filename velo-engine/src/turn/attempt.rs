@@ -94,6 +94,7 @@ impl<S: State> Turn<'_, S> {
             transaction: tokio::sync::Mutex::default(),
             emitted: Mutex::default(),
             waits: Mutex::new(waits),
+            permits: Mutex::default(),
             asked: Arc::clone(&self.asked),
             signals: Arc::clone(&place.signals),
             has_family: Arc::clone(&self.has_family),
@@ -103,6 +104,17 @@ impl<S: State> Turn<'_, S> {
             Arc::clone(&place.checkpoint),
             task.input.as_ref(),
         );
+        let node = match self.setting.gates.of_node(self.graph.code(), &task.node) {
+            None => node,
+            Some(gate) => {
+                let scene = Arc::clone(&scene);
+                async move {
+                    scene.pass(gate).await?;
+                    node.await
+                }
+                .boxed()
+            }
+        };
         let span = tracing::info_span!(
             "node", run.id = %self.lease.run, node.name = %task.node, task.attempt = attempt
         );
@@ -129,6 +141,9 @@ impl<S: State> Turn<'_, S> {
                 let caught = AssertUnwindSafe(bounded).catch_unwind().await;
                 let result =
                     caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
+                if scene.may_have_permits() {
+                    scene.release_permits().await;
+                }
                 Ended {
                     index,
                     result,

@@ -4,6 +4,7 @@
 mod children;
 mod failing;
 mod fencing;
+mod flow;
 mod handling;
 mod history;
 mod interleavings;
