@@ -49,7 +49,9 @@
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
+//! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | start runs by the calendar | [`schedule`] |
+//! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
 //!
@@ -64,6 +66,7 @@ extern crate self as velo_engine;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
+pub mod item;
 pub mod lease;
 pub mod metrics;
 #[cfg(feature = "embedded-postgres")]
@@ -95,6 +98,7 @@ mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod pieces;
 mod places;
 mod resources;
 mod retry;
@@ -104,6 +108,7 @@ mod start;
 mod state;
 mod store;
 mod stored;
+mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
@@ -128,6 +133,7 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
@@ -142,6 +148,10 @@ pub use state::{
 pub use store::child::{ChildRun, OnClose};
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
+pub use stream::{
+    BadPosition, Level, Lost, Position, Replay, RunStream, StreamBuilder, StreamItem, StreamMode,
+    Streamed,
+};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;

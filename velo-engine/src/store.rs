@@ -21,15 +21,18 @@ pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod gate;
 pub(crate) mod health;
+pub(crate) mod item;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod piece;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
+pub(crate) mod stream;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -77,6 +80,15 @@ pub const STATEMENTS: &[&str] = &[
     health::QUEUE,
     health::TABLES,
     health::VITALS,
+    item::DELETE,
+    item::GET,
+    item::HAS_VECTORS,
+    item::NAMESPACES,
+    item::PUT,
+    item::REFRESH,
+    item::SEARCH,
+    item::SEARCH_TEXT,
+    item::SWEEP,
     lease::AGE,
     lease::CLAIM,
     lease::ADVERTISE,
@@ -107,6 +119,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    piece::ADD,
+    piece::PRUNE,
     run::CANCEL,
     run::GET,
     run::HISTORY,
@@ -135,6 +149,8 @@ pub const STATEMENTS: &[&str] = &[
     start::NONCE,
     start::START,
     start::THREAD,
+    stream::PLACES,
+    stream::READ,
     wait::ADD,
     wait::ANSWER,
     wait::PARK,

@@ -35,10 +35,12 @@ use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
+use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
 use crate::store::{self, Backoff};
+use crate::stream::{Replay, Replaying};
 use crate::wait::NewWait;
 
 use attempt::Ended;
@@ -78,6 +80,8 @@ pub struct Setting {
     pub gates: Gates,
     /// Commits steps.
     pub commit: Arc<dyn Commit>,
+    /// Keeps what nodes say for those who watch.
+    pub pieces: Pieces,
     /// What nodes can ask for by type.
     pub resources: Arc<Resources>,
     /// Who is told what happens.
@@ -147,6 +151,12 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What follows the states of its runs for those who [stream](crate::Engine::stream) them; `None`
+    /// when they cannot be told.
+    fn replay(&self) -> Option<Box<dyn Replay>> {
+        None
+    }
+
     /// Takes a turn with a run of this graph.
     ///
     /// # Cancel safety
@@ -162,6 +172,10 @@ impl<S: State> Serve for Graph<S> {
 
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         self.child_graphs().to_vec()
+    }
+
+    fn replay(&self) -> Option<Box<dyn Replay>> {
+        Some(Box::new(Replaying::<S>(None)))
     }
 
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {

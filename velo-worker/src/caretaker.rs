@@ -1,5 +1,5 @@
-//! What any worker does for all: waking runs whose time has come, starting those of schedules, and
-//! taking over from the dead.
+//! What any worker does for all: waking runs whose time has come, starting those of schedules,
+//! taking over from the dead, and deleting documents that have expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use velo_engine::{Gates, QUEUE_CHANNEL, lease, schedule};
+use velo_engine::{Gates, QUEUE_CHANNEL, item, lease, schedule};
 
 use crate::{host, metrics};
 
@@ -25,6 +25,8 @@ const GATES_IDLE: Duration = Duration::from_secs(3);
 const GATES_MIN: Duration = Duration::from_millis(20);
 /// Between two looks at how long runs have waited.
 const MEASURE: Duration = Duration::from_secs(15);
+/// Between two looks at documents that have expired: nobody sees them meanwhile.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Before listening is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,7 @@ pub(crate) async fn tend(
     changed: Arc<Changes>,
 ) {
     let now = Instant::now();
-    let (mut take_over_at, mut measure_at, mut fire_at) = (now, now, now);
+    let (mut take_over_at, mut measure_at, mut fire_at, mut sweep_at) = (now, now, now, now);
     let (mut gates_at, mut after) = (now, String::new());
     loop {
         if measure_at <= Instant::now() {
@@ -76,6 +78,12 @@ pub(crate) async fn tend(
                 Ok(0) => (),
                 Ok(_) => changed.ready.notify_one(),
                 Err(error) => tracing::warn!(%error, "could not tell of runs that have ended"),
+            }
+        }
+        if sweep_at <= Instant::now() {
+            sweep_at = Instant::now() + SWEEP;
+            if let Err(error) = item::sweep(&pool).await {
+                tracing::warn!(%error, "could not delete documents that have expired");
             }
         }
         // Not at each turn of this loop: runs that sleep for short times may wake it hundreds of times a

@@ -1,6 +1,7 @@
 //! What a user of engine and worker can observe, on a real Postgres.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behaviours;
 mod children;
 mod failing;
 mod fencing;
@@ -8,6 +9,7 @@ mod flow;
 mod handling;
 mod history;
 mod interleavings;
+mod items;
 mod limits;
 mod pooler;
 mod proxy;
@@ -15,6 +17,7 @@ mod roles;
 mod running;
 mod schedules;
 mod starting;
+mod streams;
 mod support;
 mod surviving;
 mod waiting;
