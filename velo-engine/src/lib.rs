@@ -68,6 +68,7 @@ pub mod executor;
 pub mod failpoint;
 pub mod item;
 pub mod lease;
+mod loader;
 pub mod metrics;
 #[cfg(feature = "embedded-postgres")]
 pub mod postgres;
@@ -128,6 +129,7 @@ pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use handling::FailureClass;
 pub use health::{Finding, Grade, examine};
 pub use history::HistoryStep;
+pub use loader::Loader;
 pub use migrate::{Pending, migrate, pending, pending_of};
 pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};

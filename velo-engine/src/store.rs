@@ -53,6 +53,7 @@ pub const STATEMENTS: &[&str] = &[
     child::START,
     child::TOLD,
     child::TO_CANCEL,
+    commit::ALL,
     commit::STEPS,
     delete::DELETE,
     delete::OLD,

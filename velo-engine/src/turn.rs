@@ -32,6 +32,7 @@ use crate::family;
 use crate::gates::Gates;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
+use crate::loader::Loader;
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
@@ -78,6 +79,8 @@ pub struct Setting {
     pub places: Places,
     /// What is paused or limited by name.
     pub gates: Gates,
+    /// Reads where runs stand.
+    pub load: Loader,
     /// Commits steps.
     pub commit: Arc<dyn Commit>,
     /// Keeps what nodes say for those who watch.
@@ -302,7 +305,7 @@ impl<S: State> Turn<'_, S> {
     async fn restore(&self) -> Result<Option<Place<S>>, NodeError> {
         let mut backoff = Backoff::default();
         loop {
-            match store::load::stored(&self.setting.pool, self.lease.run).await {
+            match self.setting.load.stored(self.lease.run).await {
                 Ok(None) => return Ok(None),
                 // Noted first, then read again: what comes after the note is noticed before the run is
                 // given back.

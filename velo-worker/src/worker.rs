@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::lease::{Claim, GIVEN_UP, Incarnation, balance};
 use velo_engine::{
-    Engine, Gates, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
+    Engine, Gates, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd,
+    is_transient,
 };
 
 use crate::caretaker::{self, Changes};
@@ -353,6 +354,7 @@ impl Shift<'_> {
             pool: pool.clone(),
             places: self.engine.places().clone(),
             gates,
+            load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
             pieces: Pieces::start(pool),
             resources: Arc::clone(self.resources),
