@@ -225,7 +225,9 @@ begin
             from unnest(p_codes) as w (name)
             where not exists (select from velo.gate g
                               where g.is_paused
-                                and g.name in ('graph/' || w.name, 'graph/' || split_part(w.name, '@', 1))));
+                                -- A code may say more than the graph and its version.
+                                and g.name in ('graph/' || regexp_replace(w.name, '(@[0-9]+).*$', '\1'),
+                                               'graph/' || split_part(w.name, '@', 1))));
     end if;
     for round in 1 .. 2 loop
         return query

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::code::graph_of;
+
 /// The names of gates that are paused, and of those of nodes. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Gates {
@@ -22,6 +24,7 @@ impl Gates {
         if known.is_empty() {
             return false;
         }
+        let code = graph_of(code);
         let graph = code.split('@').next().unwrap_or(code);
         known.contains(&format!("graph/{code}"))
             || known.contains(&format!("graph/{graph}"))
@@ -34,7 +37,7 @@ impl Gates {
         if known.is_empty() {
             return None;
         }
-        let gate = format!("node/{code}/{node}");
+        let gate = format!("node/{}/{node}", graph_of(code));
         is_named(&known, &gate).then_some(gate)
     }
 }
@@ -69,6 +72,6 @@ mod tests {
         );
         assert_eq!(gates.of_node("report@2", "a"), None);
         gates.learn(vec!["graph/report".to_owned()]);
-        assert!(gates.stops("report@7", None) && !gates.stops("reports@7", None));
+        assert!(gates.stops("report@7+state2", None) && !gates.stops("reports@7", None));
     }
 }

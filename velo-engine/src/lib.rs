@@ -63,6 +63,7 @@
 #[cfg(test)]
 extern crate self as velo_engine;
 
+pub mod code;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
@@ -86,6 +87,7 @@ mod engine;
 mod error;
 mod export;
 mod family;
+mod fit;
 mod fork;
 mod gate;
 mod gates;
@@ -104,6 +106,7 @@ mod places;
 mod resources;
 mod retry;
 mod run_id;
+mod schema;
 mod shape;
 mod start;
 mod state;
@@ -140,6 +143,7 @@ pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_id::RunId;
+pub use schema::{ReplayError, Written};
 pub use shape::{
     DEFAULT_STEP_LIMIT, NAME_MAX, NODES_MAX, Shape, ShapeBuilder, ShapeError, Sources,
 };

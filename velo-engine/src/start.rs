@@ -12,7 +12,8 @@ use crate::executor::{self, Checkpoint};
 use crate::fork::Origin;
 use crate::graph::Graph;
 use crate::run_id::RunId;
-use crate::state::State;
+use crate::schema::{ReplayError, decode_state, encode_state};
+use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
@@ -275,9 +276,13 @@ impl Encoded {
         checkpoint: impl FnOnce(S) -> Checkpoint<S>,
     ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = serde_json::to_vec(state).map_err(unstorable)?;
+        let state = encode_state(state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
-        let checkpoint = checkpoint(serde_json::from_slice(&state).map_err(unstorable)?);
+        let again = decode_state(&state);
+        let checkpoint = checkpoint(again.map_err(|error| match error {
+            ReplayError::Codec(CodecError::Decode { source, .. }) => unstorable(source),
+            other => unstorable(serde::ser::Error::custom(other)),
+        })?);
         let control = Control::encode(&checkpoint)
             .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
         Ok(Self {
@@ -308,7 +313,7 @@ impl Encoded {
             thread: None,
             control: &self.control,
             state: &self.state,
-            code: graph.code(),
+            code: graph.queued(),
             priority: 0,
             origin: None,
             lane: None,

@@ -15,6 +15,8 @@ use crate::why::{AwaitedChild, HeldUp};
 pub(crate) struct Facts {
     pub(crate) status: RunStatus,
     pub(crate) code: Option<String>,
+    /// What the worker lacked that had the run last.
+    pub(crate) lacks: Option<String>,
     pub(crate) error: Option<Value>,
     pub(crate) is_queued: bool,
     pub(crate) ready_at: Option<DateTime<Utc>>,
@@ -72,7 +74,7 @@ with step as (
   order by f.at desc
   limit 1
 )
-select r.status, q.code, r.error,
+select r.status, q.code, q.lacks, r.error,
        q.run_id is not null as is_queued,
        q.ready_at, q.wake_at, q.worker,
        coalesce(q.is_cancelled, false) as is_cancelled,
@@ -139,7 +141,7 @@ left join velo.worker w on w.id = q.worker
 left join lateral (select g.name, g.note
                    from velo.gate g
                    where g.is_paused
-                     and g.name in ('graph/' || q.code, 'graph/' || split_part(q.code, '@', 1))
+                     and g.name in ('graph/' || r.graph || '@' || r.version, 'graph/' || r.graph)
                    limit 1) paused on true
 where r.id = $1";
 

@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod children;
+mod conformance;
 mod failing;
 mod fencing;
 mod flow;
@@ -20,4 +21,5 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod versions;
 mod waiting;
