@@ -229,7 +229,7 @@ impl<S: State> Serve for Graph<S> {
         let turn = Turn {
             graph: self,
             lease: claim.lease,
-            queue: claim.queue,
+            queue: claim.queue.clone(),
             setting,
             lost: setting.lost.child_token(),
             reach,
