@@ -64,6 +64,7 @@
 extern crate self as velo_engine;
 
 pub mod code;
+pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
@@ -116,6 +117,7 @@ mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
+mod vault;
 mod wait;
 mod why;
 
@@ -160,6 +162,7 @@ pub use stream::{
 };
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
+pub use vault::Vault;
 pub use velo_engine_macros::State;
 pub use why::{AwaitedChild, HeldBack, HeldUp, Why};
 

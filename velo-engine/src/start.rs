@@ -7,6 +7,7 @@ use std::pin::Pin;
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
+use crate::codec::SealError;
 use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
 use crate::fork::Origin;
@@ -17,6 +18,7 @@ use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
+use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
 const DRAWS_MAX: u32 = 8;
@@ -144,7 +146,10 @@ impl<'a, S: State> Start<'a, S> {
             draws += 1;
             // A savepoint, so that a refused insert does not spoil the caller's transaction.
             let mut savepoint = conn.begin().await.map_err(EngineError::on(STARTING))?;
-            match start::insert(&mut *savepoint, &encoded.row(&self, id)).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            match start::insert(&mut *savepoint, &sealed.row(&self, id)).await {
                 Ok(true) => {
                     savepoint
                         .commit()
@@ -177,7 +182,10 @@ impl<'a, S: State> Start<'a, S> {
         let mut id = self.id.unwrap_or_else(RunId::random);
         let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
         loop {
-            let error = match start::insert(pool, &encoded.row(&self, id)).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            let error = match start::insert(pool, &sealed.row(&self, id)).await {
                 Ok(true) => break,
                 // Busy, perhaps with this very run: its first answer was lost.
                 Ok(false) if self.is_ours(id, encoded.nonce).await? => break,
@@ -289,6 +297,16 @@ impl Encoded {
             control,
             state,
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
+        })
+    }
+
+    /// As it is stored of the run `id`.
+    pub(crate) fn sealed(&self, vault: &Vault, id: RunId) -> Result<Self, SealError> {
+        let seal = |what, plain: &[u8]| vault.seal(Home::of_step(id, 0, what), plain.to_vec());
+        Ok(Self {
+            control: seal("control", &self.control)?,
+            state: seal("snapshot", &self.state)?,
+            nonce: self.nonce,
         })
     }
 

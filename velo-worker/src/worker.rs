@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::code::{self, Form};
-use velo_engine::lease::{Claim, GIVEN_UP, Incarnation, balance};
+use velo_engine::lease::{Claim, GIVEN_UP, Incarnation, balance, tend_gates};
 use velo_engine::{
     Engine, Gates, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd,
     is_transient,
@@ -363,8 +363,12 @@ impl Shift<'_> {
 
         let changes = Arc::new(Changes::default());
         let gates = Gates::default();
+        // Before the first run, so that a node which is paused does not begin.
+        if let Err(error) = tend_gates(pool, "", &gates).await {
+            tracing::warn!(%error, "could not look what is paused or limited");
+        }
         let tend = caretaker::tend(
-            pool.clone(),
+            self.engine.clone(),
             host.clone(),
             codes.own().to_vec(),
             self.lease / 4,
@@ -380,9 +384,10 @@ impl Shift<'_> {
             pool: pool.clone(),
             places: self.engine.places().clone(),
             gates,
+            vault: self.engine.vault().clone(),
             load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
-            pieces: Pieces::start(pool),
+            pieces: Pieces::start(pool, self.engine.vault()),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),
             lost: lost.clone(),

@@ -34,7 +34,7 @@ pub(crate) struct Facts {
     pub(crate) signals: Vec<String>,
     pub(crate) children: Json<Vec<AwaitedChild>>,
     /// The newest failed attempt of the step under way.
-    pub(crate) failed_message: Option<String>,
+    pub(crate) failed_error: Option<Value>,
     pub(crate) failed_attempt: Option<i32>,
     /// The queue that holds it back.
     pub(crate) held: Option<Json<Held>>,
@@ -103,7 +103,7 @@ select r.status, q.code, q.lacks, r.error,
         join velo.run k on k.id = c.child
         where not exists (select from velo.outcome o
                           where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
-       (select error ->> 'message' from failed) as failed_message,
+       (select error from failed) as failed_error,
        (select attempt from failed) as failed_attempt,
        (select jsonb_build_object(
                  'queue', q.lane, 'since', q.gated_at, 'is_paused', coalesce(g.is_paused, false), 'note', g.note,

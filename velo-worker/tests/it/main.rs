@@ -4,6 +4,7 @@
 mod behaviours;
 mod children;
 mod conformance;
+mod encryption;
 mod failing;
 mod fencing;
 mod flow;
