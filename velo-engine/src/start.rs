@@ -18,6 +18,7 @@ use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
+use crate::trace::TraceContext;
 use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
@@ -37,6 +38,7 @@ pub struct Start<'a, S: State> {
     queue: Option<String>,
     step_limit: Option<u64>,
     forked: Option<(Checkpoint<S>, Origin)>,
+    trace: Option<TraceContext>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -51,6 +53,7 @@ impl<'a, S: State> Start<'a, S> {
             queue: None,
             step_limit: None,
             forked: None,
+            trace: TraceContext::current(),
         }
     }
 
@@ -109,6 +112,13 @@ impl<'a, S: State> Start<'a, S> {
     /// paused before the next one.
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.step_limit = Some(steps);
+        self
+    }
+
+    /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
+    /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
         self
     }
 
@@ -316,6 +326,7 @@ impl Encoded {
             priority: start.priority,
             lane: start.queue.as_deref(),
             origin: start.forked.as_ref().map(|(_, origin)| *origin),
+            trace: start.trace.as_ref().map(TraceContext::as_str),
             ..self.row_of(start.graph, id)
         }
     }
@@ -335,6 +346,7 @@ impl Encoded {
             priority: 0,
             origin: None,
             lane: None,
+            trace: None,
         }
     }
 }

@@ -309,6 +309,7 @@ impl<'a> Counter<'a> {
             priority: self.locked.priority,
             origin: None,
             lane: None,
+            trace: None,
         };
         start::insert(&mut *self.conn, &new).await?;
         self.live.push(id);
