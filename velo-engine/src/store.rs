@@ -21,6 +21,7 @@ pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
+pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod item;
 pub(crate) mod lease;
@@ -77,6 +78,18 @@ pub const STATEMENTS: &[&str] = &[
     export::READ,
     export::WRITE,
     failure::RECORD,
+    gate::APPLY,
+    gate::BALANCE,
+    gate::FORGET,
+    gate::LIST,
+    gate::PAUSE,
+    gate::RELEASE,
+    gate::REMOVE,
+    gate::RESUME,
+    gate::SET,
+    gate::TAKE,
+    gate::TELL,
+    gate::TEND,
     health::BACKEND,
     health::HOLDERS,
     health::QUEUE,

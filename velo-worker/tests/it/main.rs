@@ -8,6 +8,7 @@ mod copies;
 mod encryption;
 mod failing;
 mod fencing;
+mod flow;
 mod handling;
 mod history;
 mod interleavings;
