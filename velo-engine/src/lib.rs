@@ -51,6 +51,7 @@
 //! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | see how all runs stand | [`Engine::watch`] |
+//! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -82,6 +83,7 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod bulk;
 mod context;
 mod delete;
 mod diff;
@@ -89,7 +91,10 @@ mod edit;
 mod engine;
 mod error;
 mod export;
+mod failures;
 mod family;
+mod fence;
+mod fingerprint;
 mod fit;
 mod fork;
 mod gate;
@@ -109,6 +114,7 @@ mod pieces;
 mod places;
 mod resources;
 mod retry;
+mod run_filter;
 mod run_id;
 mod schema;
 mod shape;
@@ -124,12 +130,15 @@ mod vault;
 mod wait;
 mod why;
 
+pub use bulk::{Bulk, BulkAction, BulkStatus};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
+pub use failures::FailureGroup;
+pub use fence::{Fence, NoFence};
 pub use fork::{Fork, Origin};
 pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
 pub use gates::Gates;
@@ -148,6 +157,7 @@ pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
+pub use run_filter::RunFilter;
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{

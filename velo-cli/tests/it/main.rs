@@ -6,6 +6,7 @@ mod house;
 
 mod database;
 mod doctor;
+mod fleet;
 mod input;
 mod model;
 mod outage;

@@ -8,6 +8,7 @@ mod encryption;
 mod failing;
 mod fencing;
 mod flow;
+mod groups;
 mod handling;
 mod history;
 mod interleavings;
