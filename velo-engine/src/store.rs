@@ -117,6 +117,7 @@ pub const STATEMENTS: &[&str] = &[
     outcome::GET,
     overview::COUNTERS,
     overview::GRAPHS,
+    overview::READY,
     piece::ADD,
     piece::PRUNE,
     run::CANCEL,
