@@ -4,9 +4,11 @@
 mod behaviours;
 mod children;
 mod conformance;
+mod copies;
 mod encryption;
 mod failing;
 mod fencing;
+mod flow;
 mod handling;
 mod history;
 mod interleavings;
