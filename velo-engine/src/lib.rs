@@ -50,6 +50,7 @@
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
 //! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
@@ -84,7 +85,9 @@ pub mod trace;
 
 mod admission;
 mod bulk;
+mod check;
 mod context;
+mod copy;
 mod delete;
 mod diff;
 mod edit;
@@ -104,17 +107,20 @@ mod handling;
 mod health;
 mod history;
 mod migrate;
+mod move_run;
 mod next;
 mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod outline;
 mod overview;
 mod pieces;
 mod places;
 mod resources;
 mod retry;
 mod run_filter;
+mod rule;
 mod run_id;
 mod schema;
 mod shape;
@@ -126,12 +132,15 @@ mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
+mod value;
 mod vault;
 mod wait;
 mod why;
 
 pub use bulk::{Bulk, BulkAction, BulkStatus};
+pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
@@ -152,12 +161,14 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use outline::{Outline, OutlineNode, Way, WayKind};
 pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_filter::RunFilter;
+pub use rule::{FieldRule, MergeRule, RuleError};
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{

@@ -17,6 +17,7 @@ pub(crate) mod bulk;
 pub(crate) mod child;
 pub(crate) mod code;
 pub(crate) mod commit;
+pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
@@ -31,6 +32,7 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod run;
@@ -69,10 +71,16 @@ pub const STATEMENTS: &[&str] = &[
     code::KEEP,
     code::LACK,
     code::LIVE,
+    code::LIVE_RUNS,
     code::PIN,
+    code::SCHEDULES,
     code::WANTED,
     commit::ALL,
     commit::STEPS,
+    copy::FORK,
+    copy::RESERVE,
+    copy::RUN,
+    copy::THREAD_RUNS,
     delete::DELETE,
     delete::OLD,
     delete::THREAD,
@@ -142,8 +150,12 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    outline::GET,
+    outline::LIST,
+    outline::PUT,
     overview::COUNTERS,
     overview::GRAPHS,
+    overview::READY,
     piece::ADD,
     piece::PRUNE,
     run::CANCEL,

@@ -4,11 +4,14 @@
 
 mod house;
 
+mod check;
 mod database;
 mod doctor;
 mod fleet;
 mod input;
 mod model;
+#[cfg(feature = "otel")]
+mod otel;
 mod outage;
 mod past;
 mod private;

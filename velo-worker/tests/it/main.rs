@@ -4,6 +4,7 @@
 mod behaviours;
 mod children;
 mod conformance;
+mod copies;
 mod encryption;
 mod failing;
 mod fencing;
