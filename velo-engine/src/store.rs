@@ -29,6 +29,7 @@ pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
 pub(crate) mod piece;
+pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;

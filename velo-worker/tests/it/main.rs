@@ -21,5 +21,6 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod values;
 mod versions;
 mod waiting;
