@@ -146,8 +146,8 @@ macro_rules! signal {
 
 // Streams of runs alone: those of others hold what others have written.
 macro_rules! event {
-    (columns) => { "substring(stream from 5)::bigint, seq, 0, stream, kind" };
-    (after) => { "(stream, seq) > ($4, $2) and $1::bigint is not null and $3::integer is not null and stream ~ '^run/[0-9]{1,18}$'" };
+    (columns) => { "run_id, seq, 0, stream, kind" };
+    (after) => { "(stream, seq) > ($4, $2) and $1::bigint is not null and $3::integer is not null and stream = 'run/' || run_id" };
     (order) => { "stream, seq" };
     (at) => { "stream = $4 and seq = $2 and $1::bigint is not null and $3::integer is not null" };
 }

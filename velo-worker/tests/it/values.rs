@@ -78,7 +78,10 @@ async fn what_could_not_be_read_back_is_refused_where_it_comes_in_and_named() {
     assert_eq!(refused(error.unwrap_err()).0, "message.a");
     let update = Report::update().mean(f64::INFINITY);
     let error = engine.update_state(&graph, run, update).await.unwrap_err();
-    assert_eq!(refused(error), ("mean".to_owned(), Unstored::NotFinite));
+    assert_eq!(
+        refused(error),
+        ("state.mean".to_owned(), Unstored::NotFinite)
+    );
     let beside = Beside::start(worker(&engine, graph));
     settled(&engine, run).await;
     let question = engine.questions(Some(run), 1).await.unwrap().remove(0);
