@@ -11,6 +11,7 @@ use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
 use crate::family;
+use crate::gate::BadAllowance;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
 use crate::limits::{Limits, TooLarge};
@@ -648,6 +649,9 @@ pub enum EngineError {
         #[source]
         source: AdvanceError,
     },
+    /// A gate cannot be limited like this.
+    #[error("could not set the limit")]
+    Allowance(#[source] BadAllowance),
     /// A worker has the run at this moment.
     #[error("run {0} is at work: wait until it is paused or waits, or try again")]
     AtWork(RunId),

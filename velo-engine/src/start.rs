@@ -19,6 +19,7 @@ use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
+use crate::trace::TraceContext;
 use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
@@ -35,8 +36,10 @@ pub struct Start<'a, S: State> {
     id: Option<RunId>,
     thread: Option<String>,
     priority: i16,
+    queue: Option<String>,
     step_limit: Option<u64>,
     forked: Option<(Checkpoint<S>, Origin)>,
+    trace: Option<TraceContext>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -48,8 +51,10 @@ impl<'a, S: State> Start<'a, S> {
             id: None,
             thread: None,
             priority: 0,
+            queue: None,
             step_limit: None,
             forked: None,
+            trace: TraceContext::current(),
         }
     }
 
@@ -83,9 +88,24 @@ impl<'a, S: State> Start<'a, S> {
         self
     }
 
-    /// Lets runs of a lower number go first; zero otherwise.
+    /// Lets runs of a lower number go first; zero otherwise. Each number is worth a minute of waiting, so
+    /// that a run of whatever number has its turn.
     pub fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Starts the run into a queue, whose [`Gate`](crate::Gate::Queue) may limit how many of its runs are at
+    /// work at once, how fast they begin, and their share of the workers beside other queues. Name it after
+    /// whom the work is for, or what it needs, such as `tenant/acme`. Queues need not be made; there may be
+    /// as many as there are tenants. The runs that the run starts are of the same queue.
+    ///
+    /// # Panics
+    /// When the name is empty.
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        assert!(!name.is_empty(), "a queue has a name");
+        self.queue = Some(name);
         self
     }
 
@@ -93,6 +113,13 @@ impl<'a, S: State> Start<'a, S> {
     /// paused before the next one.
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.step_limit = Some(steps);
+        self
+    }
+
+    /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
+    /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
         self
     }
 
@@ -199,6 +226,12 @@ impl<'a, S: State> Start<'a, S> {
                 return Err(EngineError::on(STARTING)(error));
             }
         }
+        if let Some(queue) = &self.queue
+            && let Err(error) = store::gate::balance(pool, queue).await
+        {
+            // The next look of a worker makes up for it.
+            tracing::debug!(run.id = %id, %error, "could not look at the run's queue yet");
+        }
         self.engine.hint();
         Ok(id)
     }
@@ -299,7 +332,9 @@ impl Encoded {
         NewRun {
             thread: start.thread.as_deref(),
             priority: start.priority,
+            lane: start.queue.as_deref(),
             origin: start.forked.as_ref().map(|(_, origin)| *origin),
+            trace: start.trace.as_ref().map(TraceContext::as_str),
             ..self.row_of(start.graph, id)
         }
     }
@@ -318,6 +353,8 @@ impl Encoded {
             code: graph.queued(),
             priority: 0,
             origin: None,
+            lane: None,
+            trace: None,
         }
     }
 }

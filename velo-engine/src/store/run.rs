@@ -253,7 +253,7 @@ pub(crate) const RESUME: &str = "\
 with readied as (
   update velo.queue
   set ready_at = clock_timestamp(), wake_at = null, crashes = 0, resumed_at = clock_timestamp()
-  where run_id = $1 and branch = 0 and worker is null
+  where run_id = $1 and branch = 0 and worker is null and gated_at is null
     and (wake_at is not null or ready_at is null)
   returning run_id, code
 ), settled as (
