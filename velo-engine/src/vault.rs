@@ -52,6 +52,14 @@ impl Vault {
         self.limits
     }
 
+    /// Whether rows may be copied to another run as they are.
+    pub(crate) fn may_copy(&self) -> Result<(), SealError> {
+        match self.codec {
+            Some(_) => Err(SealError::Bound),
+            None => Ok(()),
+        }
+    }
+
     /// As it is stored. Nothing at all stays nothing.
     pub(crate) fn seal(&self, home: Home<'_>, plain: Vec<u8>) -> Result<Vec<u8>, SealError> {
         match &self.codec {

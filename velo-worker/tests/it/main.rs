@@ -4,6 +4,7 @@
 mod behaviours;
 mod children;
 mod conformance;
+mod copies;
 mod encryption;
 mod failing;
 mod fencing;
@@ -22,7 +23,7 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
-mod values;
 mod tracing_runs;
+mod values;
 mod versions;
 mod waiting;
