@@ -432,7 +432,7 @@ fn done(as_json: bool, id: RunId, told: &str) {
     }
 }
 
-fn failed(error: &EngineError) -> Failure {
+pub(crate) fn failed(error: &EngineError) -> Failure {
     match error {
         EngineError::NoRun(_)
         | EngineError::NotOpen { .. }
@@ -442,6 +442,7 @@ fn failed(error: &EngineError) -> Failure {
         | EngineError::Refused { .. }
         | EngineError::NothingToDo { .. }
         | EngineError::NotEnded(_)
+        | EngineError::Unfit { .. }
         | EngineError::ThreadBusy { .. }
         | EngineError::ThreadNotEmpty(_)
         | EngineError::ThreadTooLong { .. }

@@ -50,6 +50,7 @@
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
@@ -82,6 +83,7 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod check;
 mod context;
 mod copy;
 mod delete;
@@ -100,6 +102,7 @@ mod handling;
 mod health;
 mod history;
 mod migrate;
+mod move_run;
 mod next;
 mod node;
 mod node_failure;
@@ -128,6 +131,7 @@ mod vault;
 mod wait;
 mod why;
 
+pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
