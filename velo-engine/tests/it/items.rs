@@ -77,6 +77,7 @@ async fn an_item_is_put_replaced_and_deleted_and_kept_apart_from_other_namespace
     assert_eq!(value(&items, &ada, "colour").await, None);
 }
 
+/// beyond/size_bounds: of documents.
 #[tokio::test]
 async fn what_cannot_be_kept_is_refused_before_the_database_sees_it() {
     let (_, items) = store().await;
