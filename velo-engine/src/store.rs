@@ -35,6 +35,7 @@ pub(crate) mod outcome;
 pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;

@@ -25,5 +25,6 @@ mod streams;
 mod support;
 mod surviving;
 mod tracing_runs;
+mod values;
 mod versions;
 mod waiting;
