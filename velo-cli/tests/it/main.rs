@@ -7,8 +7,11 @@ mod house;
 mod check;
 mod database;
 mod doctor;
+mod fleet;
 mod input;
 mod model;
+#[cfg(feature = "otel")]
+mod otel;
 mod outage;
 mod past;
 mod private;
