@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod fake_gemini;
+mod graphs;
 mod house;
 mod metrics;
 mod paint;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             Command::Worker(worker) => Box::pin(serve::worker(&args.house, worker)).await,
             Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
             Command::Runs(runs) => Box::pin(runs::runs(&args.house, runs)).await,
+            Command::Graph(graph) => Box::pin(graphs::graph(&args.house, graph)).await,
             Command::Schedules(schedules) => {
                 Box::pin(schedules::schedules(&args.house, schedules)).await
             }

@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 use crate::state::State;
 
 pub use builder::ShapeBuilder;
+pub(crate) use drawing::id as drawing_id;
 pub use error::ShapeError;
 pub(crate) use join::{Join, JoinRule};
 pub use named::Sources;

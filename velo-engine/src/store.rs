@@ -33,6 +33,7 @@ pub(crate) mod outcome;
 pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod progress;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
@@ -141,6 +142,8 @@ pub const STATEMENTS: &[&str] = &[
     overview::GRAPHS,
     piece::ADD,
     piece::PRUNE,
+    progress::CONTROLS,
+    progress::TASKS,
     run::CANCEL,
     run::GET,
     run::HISTORY,
