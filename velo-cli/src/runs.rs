@@ -449,6 +449,7 @@ pub(crate) fn failed(error: &EngineError) -> Failure {
         | EngineError::Refused { .. }
         | EngineError::NothingToDo { .. }
         | EngineError::NotEnded(_)
+        | EngineError::Unfit { .. }
         | EngineError::ThreadBusy { .. }
         | EngineError::ThreadNotEmpty(_)
         | EngineError::ThreadTooLong { .. }

@@ -50,6 +50,7 @@
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | draw a graph or a run | [`Shape::mermaid`], [`Outline::layout`], [`Engine::progress`] |
@@ -83,6 +84,7 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod check;
 mod context;
 mod copy;
 mod delete;
@@ -101,6 +103,7 @@ mod handling;
 mod health;
 mod history;
 mod migrate;
+mod move_run;
 mod next;
 mod node;
 mod node_failure;
@@ -131,6 +134,7 @@ mod vault;
 mod wait;
 mod why;
 
+pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};

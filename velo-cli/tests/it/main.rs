@@ -4,10 +4,13 @@
 
 mod house;
 
+mod check;
 mod database;
 mod doctor;
 mod input;
 mod model;
+#[cfg(feature = "otel")]
+mod otel;
 mod outage;
 mod past;
 mod private;
