@@ -12,8 +12,9 @@ use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
 use crate::fork::Origin;
 use crate::graph::Graph;
+use crate::limits::{Limits, TooLarge};
 use crate::run_id::RunId;
-use crate::schema::{ReplayError, decode_state, encode_state};
+use crate::schema::{ReplayError, decode_state, encode_state, unmark};
 use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
@@ -143,7 +144,8 @@ impl<'a, S: State> Start<'a, S> {
     /// ```
     ///
     /// # Errors
-    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::Unstorable`], or the
+    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::BadValue`],
+    /// [`EngineError::TooLarge`], [`EngineError::Unstorable`], or the
     /// database's. The transaction can go on after the first two.
     ///
     /// # Cancel safety
@@ -262,10 +264,12 @@ const STARTING: &str = "start the run";
 
 impl<S: State> Start<'_, S> {
     pub(crate) fn encoded(&self) -> Result<Encoded, EngineError> {
-        match &self.forked {
+        let encoded = match &self.forked {
             Some((checkpoint, _)) => Encoded::new(&self.state, |_| checkpoint.clone()),
             None => Encoded::of(self.graph, &self.state, self.step_limit),
-        }
+        }?;
+        encoded.check(self.engine.vault().limits())?;
+        Ok(encoded)
     }
 }
 
@@ -294,7 +298,7 @@ impl Encoded {
         checkpoint: impl FnOnce(S) -> Checkpoint<S>,
     ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = encode_state(state).map_err(unstorable)?;
+        let state = encode_state(state)?;
         // What cannot be read back is found out now and not by a worker.
         let again = decode_state(&state);
         let checkpoint = checkpoint(again.map_err(|error| match error {
@@ -308,6 +312,10 @@ impl Encoded {
             state,
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
         })
+    }
+
+    pub(crate) fn check(&self, limits: Limits) -> Result<(), TooLarge> {
+        limits.check_input(unmark(&self.state).1)
     }
 
     /// As it is stored of the run `id`.
