@@ -10,6 +10,7 @@ use crate::store;
 use crate::store::progress::StoredTaskState;
 use crate::store::run::{Run, RunStatus};
 use crate::stored::Control;
+use crate::vault::Home;
 
 /// Steps that are looked at: those before the last so many are not counted.
 pub const PROGRESS_STEPS_MAX: i32 = 100_000;
@@ -158,7 +159,13 @@ impl Engine {
         let mut after = found.steps.saturating_sub(PROGRESS_STEPS_MAX) - 1;
         loop {
             let page = store::progress::controls(&mut tx, run, after, PAGE).await;
-            let page = page.map_err(failed(READING))?;
+            let mut page = page.map_err(failed(READING))?;
+            for step in &mut page {
+                let home = Home::of_step(run, step.seq, "control");
+                self.vault()
+                    .open(home, &mut step.control)
+                    .map_err(EngineError::sealed(READING))?;
+            }
             let Some(last) = page.last() else { break };
             after = last.seq;
             for stored in &page {
