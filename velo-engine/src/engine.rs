@@ -9,7 +9,6 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
-use crate::family;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
 use crate::places::Places;
@@ -216,8 +215,9 @@ impl Engine {
     /// The state of a run after its newest committed step.
     ///
     /// # Errors
-    /// [`EngineError::NoRun`] when there is no such run, [`EngineError::Unreadable`] when its state is
-    /// none of `S`, or the database's.
+    /// [`EngineError::NoRun`] when there is no such run, [`EngineError::NotBegun`] when it is to begin from
+    /// its thread's state and no worker has had it yet, [`EngineError::Unreadable`] when its state is none of
+    /// `S`, or the database's.
     ///
     /// # Cancel safety
     /// Reads only.
@@ -237,7 +237,8 @@ impl Engine {
             .await
             .map_err(EngineError::on("read the run's steps"))?;
         if steps.is_empty() {
-            return Err(EngineError::NoRun(run));
+            self.run(run).await?;
+            return Err(EngineError::NotBegun(run));
         }
         checkpoint_of(&steps).map_err(|source| EngineError::Unreadable {
             run,
@@ -271,56 +272,6 @@ impl Engine {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
-    }
-
-    /// Ends a run before its end. A run that is at work notices within a heartbeat. Child runs end with it
-    /// as their [`OnClose`](crate::OnClose) says.
-    ///
-    /// Returns whether there was something to cancel: a run that has ended stays as it ended.
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Call it again: a second time does no harm.
-    pub async fn cancel(&self, run: RunId) -> Result<bool, EngineError> {
-        let cancelled = store::run::cancel(&self.pool, run)
-            .await
-            .map_err(EngineError::on("cancel the run"))?;
-        if cancelled && let Err(error) = family::tell(&self.pool, run).await {
-            tracing::debug!(run.id = %run, %error, "could not tell of the run's end yet");
-        }
-        Ok(cancelled)
-    }
-
-    /// Has a paused run go on where it was, with all attempts of its retry policy before it; a run
-    /// that waits for its next attempt goes on now. Returns whether it was either.
-    ///
-    /// ```no_run
-    /// # use velo_engine::{Engine, RunStatus};
-    /// # async fn mend(engine: &Engine) -> Result<(), velo_engine::EngineError> {
-    /// for run in engine.unfinished(None, 100).await? {
-    ///     if run.status == RunStatus::Paused {
-    ///         println!("run {} needs attention: {:?}", run.id, run.error);
-    ///         // … mend what the error tells of, then:
-    ///         engine.resume(run.id).await?;
-    ///     }
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Call it again: a second time does no harm.
-    pub async fn resume(&self, run: RunId) -> Result<bool, EngineError> {
-        let resumed = store::run::resume(&self.pool, run)
-            .await
-            .map_err(EngineError::on("resume the run"))?;
-        self.hint();
-        Ok(resumed)
     }
 
     /// The open questions of a run and of the child runs that it waits for, however deep, or of all runs, oldest run first; at most `limit` and [`PAGE_MAX`].
@@ -607,6 +558,42 @@ pub enum EngineError {
         /// Its live run.
         run: RunId,
     },
+    /// The thread has had a run, and was not to have another.
+    #[error("thread `{thread}` had run {run}, which has ended ({})", .status.as_str())]
+    ThreadClosed {
+        /// The thread.
+        thread: String,
+        /// Its last run.
+        run: RunId,
+        /// How that has ended.
+        status: RunStatus,
+    },
+    /// Too many runs wait for their turn on the thread.
+    #[error(
+        "{waiting} runs wait for their turn on thread `{thread}`: try again when some have begun"
+    )]
+    LineFull {
+        /// The thread.
+        thread: String,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The run waits for its turn on its thread, or for a worker to make its first step.
+    #[error("run {0} has not begun: see why it waits")]
+    NotBegun(RunId),
+    /// No task of the run has failed.
+    #[error("no task of run {0} has failed: see why it waits, or resume it")]
+    NothingFailed(RunId),
+    /// An input of a thread cannot be written to its state.
+    #[error("the input cannot be written to the state")]
+    BadInput {
+        /// Why.
+        #[source]
+        source: crate::ConcurrentUpdate,
+    },
+    /// There is no worker of this id.
+    #[error("there is no worker {0}: it has stopped, or was given up")]
+    NoWorker(i32),
     /// Another run has the id that was asked for.
     #[error("another run was started with the id {0}: take another id")]
     IdTaken(RunId),
@@ -640,7 +627,10 @@ impl EngineError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { source, .. } => store::is_transient(source),
-            Self::ThreadBusy { .. } | Self::AtWork(_) => true,
+            Self::ThreadBusy { .. }
+            | Self::LineFull { .. }
+            | Self::AtWork(_)
+            | Self::NotBegun(_) => true,
             _ => false,
         }
     }

@@ -17,6 +17,7 @@ use crate::shape::Shape;
 use crate::start::Start;
 use crate::state::State;
 use crate::store;
+use crate::terms::{Terms, terms};
 use crate::turn::checkpoint_of;
 
 /// A step of a run, from which another one was forked.
@@ -102,9 +103,7 @@ impl Engine {
             graph,
             origin: Origin { run, seq },
             edit: Edit::default(),
-            id: None,
-            thread: None,
-            priority: 0,
+            terms: Terms::default(),
         }
     }
 
@@ -143,9 +142,7 @@ pub struct Fork<'a, S: State> {
     graph: &'a Graph<S>,
     origin: Origin,
     edit: Edit<S>,
-    id: Option<RunId>,
-    thread: Option<String>,
-    priority: i16,
+    terms: Terms,
 }
 
 impl<'a, S: State> Fork<'a, S> {
@@ -162,23 +159,7 @@ impl<'a, S: State> Fork<'a, S> {
         self
     }
 
-    /// Forks into a thread, as [`Start::thread`].
-    pub fn thread(mut self, name: impl Into<String>) -> Self {
-        self.thread = Some(name.into());
-        self
-    }
-
-    /// Gives the new run an id of your own, as [`Start::id`].
-    pub fn id(mut self, id: RunId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// Lets runs of a lower number go first; zero otherwise.
-    pub fn priority(mut self, priority: i16) -> Self {
-        self.priority = priority;
-        self
-    }
+    terms!();
 
     /// Forks when the transaction of `conn` commits, and only then, as [`Start::in_tx`].
     ///
@@ -212,13 +193,8 @@ impl<'a, S: State> Fork<'a, S> {
             return Err(EngineError::NothingToDo { run, seq });
         }
         let mut start = Start::forked(self.engine, self.graph, checkpoint, self.origin);
-        if let Some(id) = self.id {
-            start = start.id(id);
-        }
-        if let Some(thread) = self.thread {
-            start = start.thread(thread);
-        }
-        Ok(start.priority(self.priority))
+        start.terms = self.terms;
+        Ok(start)
     }
 }
 
@@ -303,7 +279,7 @@ impl<S: State> fmt::Debug for Fork<'_, S> {
             .field("graph", &self.graph)
             .field("origin", &self.origin)
             .field("as_node", &self.edit.node)
-            .field("thread", &self.thread)
+            .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
 }

@@ -102,6 +102,8 @@ mod state;
 mod store;
 mod stored;
 mod subgraph;
+mod terms;
+mod thread;
 mod time_limit;
 mod turn;
 mod wait;
@@ -137,6 +139,7 @@ pub use state::{
 pub use store::child::{ChildRun, OnClose};
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
+pub use thread::{IfBusy, IfClosed, LINE_MAX, Thread};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;

@@ -1,12 +1,12 @@
 //! The engine's rows. Everything here is SQL and its types; nothing here runs user code.
 
 /// What becomes of a run's row `q` in the queue when something has come for it: one that a worker has is
-/// poked, one that is not paused is readied. Decided by the row that is updated, not by an earlier look at it.
+/// poked, one that is neither paused nor in line is readied. Decided by the row that is updated, not by an earlier look at it.
 macro_rules! poke {
     () => {
         "\
   set is_poked = q.is_poked or q.worker is not null,
-      ready_at = case when q.worker is null and run.status <> 'paused'
+      ready_at = case when q.worker is null and run.status <> 'paused' and not q.is_held
                       then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
       wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
 "
@@ -29,6 +29,8 @@ pub(crate) mod outcome;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
+pub(crate) mod steer;
+pub(crate) mod thread;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -68,6 +70,7 @@ pub const STATEMENTS: &[&str] = &[
     lease::CLAIM,
     lease::ADVERTISE,
     lease::CALLS,
+    lease::DRAIN,
     lease::HEARD,
     lease::EXPIRED,
     lease::FINISH_CANCELLED,
@@ -87,20 +90,17 @@ pub const STATEMENTS: &[&str] = &[
     memo::KEEP,
     operator::PARKED,
     operator::SKIP,
-    operator::TERMINATE,
     origin::FORKS,
     origin::LINEAGE,
     origin::STEPS_AT,
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
-    run::CANCEL,
     run::GET,
     run::HISTORY,
     run::UNFINISHED,
     run::LIST,
     run::NOTIFY,
-    run::RESUME,
     run::STEPS,
     schedule::DELETE,
     schedule::DROP_BUFFERED,
@@ -121,7 +121,21 @@ pub const STATEMENTS: &[&str] = &[
     schedule::SETTLE,
     start::NONCE,
     start::START,
-    start::THREAD,
+    steer::END,
+    steer::HOLD,
+    steer::PAUSE,
+    steer::RESUME,
+    thread::ADD,
+    thread::BEGIN,
+    thread::GET,
+    thread::INPUT,
+    thread::JOIN,
+    thread::LINE,
+    thread::LIVE,
+    thread::LOCK,
+    thread::STATUS,
+    thread::TAKE,
+    thread::UNBEGUN,
     wait::ADD,
     wait::ANSWER,
     wait::PARK,

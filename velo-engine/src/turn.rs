@@ -4,6 +4,7 @@
 //! the store commit what they left.
 
 mod attempt;
+mod begin;
 mod commit;
 mod handle;
 mod parked;
@@ -37,6 +38,7 @@ use crate::observed::{Happening, Observed};
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
+use crate::store::load::Halt;
 use crate::store::{self, Backoff};
 use crate::wait::NewWait;
 
@@ -96,6 +98,8 @@ pub struct Reach {
     pub cancelled: CancellationToken,
     /// Notified when an answer or a message has come for it.
     pub called: Arc<Notify>,
+    /// Cancelled when the run is to stop at its next step boundary.
+    pub halted: CancellationToken,
 }
 
 /// How a turn ended.
@@ -222,8 +226,11 @@ enum Note<'a> {
         seq: i32,
         again_in: Option<Duration>,
     },
-    Pause(&'a serde_json::Value),
+    /// With the run's own error, when there is none.
+    Pause(Option<&'a serde_json::Value>),
     EndCancelled,
+    /// The first step of a run that begins from its thread's state.
+    Begin(&'a [u8]),
 }
 
 /// What follows a step.
@@ -246,6 +253,9 @@ impl<S: State> Turn<'_, S> {
             Err(error) => return self.pause(&described(&error, None)).await,
         };
         loop {
+            if let Some(halt) = place.halt {
+                return self.halt(halt).await;
+            }
             match self.step(&mut place).await {
                 Flow::On => (),
                 Flow::End(end) => return end,
@@ -284,6 +294,7 @@ impl<S: State> Turn<'_, S> {
         let mut backoff = Backoff::default();
         loop {
             match store::load::stored(&self.setting.pool, self.lease.run).await {
+                Ok(None) if self.begin_from_thread().await? => (),
                 Ok(None) => return Ok(None),
                 // Noted first, then read again: what comes after the note is noticed before the run is
                 // given back.
@@ -644,10 +655,21 @@ impl<S: State> Turn<'_, S> {
     }
 
     async fn pause(&self, why: &serde_json::Value) -> TurnEnd {
-        self.write(&Note::Pause(why)).await;
+        self.write(&Note::Pause(Some(why))).await;
         metrics::paused(self.graph.code());
         tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
         TurnEnd::Paused
+    }
+
+    /// Stops at a step boundary, as somebody has asked.
+    async fn halt(&self, halt: Halt) -> TurnEnd {
+        match halt {
+            Halt::Pause => {
+                self.write(&Note::Pause(None)).await;
+                TurnEnd::Paused
+            }
+            Halt::End => self.end_cancelled().await,
+        }
     }
 
     async fn end_cancelled(&self) -> TurnEnd {
@@ -707,7 +729,8 @@ impl<S: State> Turn<'_, S> {
             Note::Park { seq, again_in } => {
                 store::wait::park(conn, self.lease, *seq, *again_in).await?;
             }
-            Note::Pause(why) => drop(store::lease::pause(conn, self.lease, why).await?),
+            Note::Pause(why) => drop(store::lease::pause(conn, self.lease, *why).await?),
+            Note::Begin(state) => store::thread::begin(conn, self.lease, state).await?,
             Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
         }
         failpoint::hit("note.inside");
@@ -731,6 +754,7 @@ impl<S: State> Turn<'_, S> {
     /// Whether other runs are to have this one's place.
     fn is_over(&self) -> bool {
         self.setting.stop.is_cancelled()
+            || self.reach.halted.is_cancelled()
             || (self.setting.is_crowded.load(Ordering::Relaxed)
                 && self.began.elapsed() >= self.setting.slice)
     }

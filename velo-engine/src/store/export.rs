@@ -47,7 +47,9 @@ with given as (
 ), thread as (
   insert into velo.thread (name, run_id, is_live)
   select thread, $1::bigint, true from given where thread is not null and finished_at is null
-  on conflict (name) do update set run_id = excluded.run_id, is_live = true
+  on conflict (name) do update
+  set run_id = excluded.run_id, is_live = true, is_undone = false,
+      before_run = case when velo.thread.is_undone then velo.thread.before_run else velo.thread.run_id end
   where not velo.thread.is_live
   returning name
 ), run as (

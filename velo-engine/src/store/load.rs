@@ -23,8 +23,19 @@ pub(crate) struct Stored {
     pub(crate) is_poked: bool,
     /// Whether it has a parent or children.
     pub(crate) has_family: bool,
+    /// What is to happen before its next step.
+    pub(crate) halt: Option<Halt>,
+    /// Steps that it may take, given when it was resumed.
+    pub(crate) step_limit: Option<u64>,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
+}
+
+/// What is to happen to a run at a step boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Halt {
+    Pause,
+    End,
 }
 
 #[derive(Debug, FromRow)]
@@ -143,6 +154,10 @@ select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
 from velo.queue q
 where q.run_id = $1 and q.branch = 0 and q.is_poked
 union all
+select 'word', coalesce(q.step_limit, -1), 0, q.halt, null, null, null, null, null, null, false, false
+from velo.queue q
+where q.run_id = $1 and q.branch = 0 and (q.halt is not null or q.step_limit is not null)
+union all
 select 'family', 0, 0, null, null, null, null, null, null, null, false, false
 from velo.run r
 where r.id = $1 and (r.parent is not null or r.has_children)";
@@ -227,6 +242,14 @@ impl Stored {
             }),
             "poke" => self.is_poked = true,
             "family" => self.has_family = true,
+            "word" => {
+                self.halt = match row.name.as_deref() {
+                    Some("pause") => Some(Halt::Pause),
+                    Some(_) => Some(Halt::End),
+                    None => None,
+                };
+                self.step_limit = u64::try_from(row.a).ok();
+            }
             other => return Err(odd(other)),
         }
         Ok(())

@@ -192,8 +192,8 @@ with times as (
   update velo.queue q
   set worker = null,
       is_poked = false,
-      ready_at = case when q.is_poked or q.is_cancelled then clock_timestamp() end,
-      wake_at = case when not (q.is_poked or q.is_cancelled)
+      ready_at = case when q.is_poked or q.is_cancelled or q.halt is not null then clock_timestamp() end,
+      wake_at = case when not (q.is_poked or q.is_cancelled or q.halt is not null)
                      then least(t.due_at, clock_timestamp() + $5) end
   from times t
   where q.run_id = $1 and q.branch = 0 and q.worker = $2 and q.fence = $3

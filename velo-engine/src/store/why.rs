@@ -33,6 +33,15 @@ pub(crate) struct Facts {
     /// The newest failed attempt of the step under way.
     pub(crate) failed_message: Option<String>,
     pub(crate) failed_attempt: Option<i32>,
+    /// Whether it waits for its turn on its thread.
+    pub(crate) is_held: bool,
+    /// What is to happen at its next step boundary.
+    pub(crate) halt: Option<String>,
+    pub(crate) thread: Option<String>,
+    /// The live run of its thread, if it is in line there.
+    pub(crate) behind: Option<RunId>,
+    /// Runs before it in that line.
+    pub(crate) before: i64,
 }
 
 /// Runs ahead are counted no further than this.
@@ -80,7 +89,15 @@ select r.status, q.code, r.error,
         where not exists (select from velo.outcome o
                           where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
        (select error ->> 'message' from failed) as failed_message,
-       (select attempt from failed) as failed_attempt
+       (select attempt from failed) as failed_attempt,
+       coalesce(q.is_held, false) as is_held, q.halt, r.thread,
+       (select t.run_id from velo.thread t
+        where q.is_held and t.name = r.thread and t.is_live) as behind,
+       (select count(*)
+        from (select from velo.input own
+              join velo.input i on i.thread = own.thread and not i.is_turn and i.place < own.place
+              where q.is_held and own.run_id = r.id
+              limit $2) before) as before
 from velo.run r
 left join velo.queue q on q.run_id = r.id and q.branch = 0
 left join velo.worker w on w.id = q.worker

@@ -12,7 +12,7 @@ use crate::executor::Checkpoint;
 use crate::next::Next;
 use crate::shape::Shape;
 use crate::state::{CodecError, State};
-use crate::store::load::Stored;
+use crate::store::load::{Halt, Stored};
 use crate::store::wait::{StoredSignal, StoredWait};
 use crate::stored::{Control, ReplayError, apply_delta, decode_outcome};
 
@@ -34,6 +34,8 @@ pub(super) struct Place<S: State> {
     pub(super) waits: BTreeMap<i32, Vec<StoredWait>>,
     /// Messages that no step has used.
     pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
+    /// What is to happen before the next step.
+    pub(super) halt: Option<Halt>,
     /// How often an answer about this step was lost, and with it what an attempt had done.
     pub(super) losses: u32,
     /// How old the step's tasks were, and when that was read.
@@ -66,7 +68,8 @@ pub(super) struct Rest {
 
 impl<S: State> Place<S> {
     pub(super) fn restore(shape: &Shape<S>, stored: Stored) -> Result<Self, ReplayError> {
-        let checkpoint = checkpoint(&stored)?;
+        let mut checkpoint = checkpoint(&stored)?;
+        checkpoint.step_limit = stored.step_limit.or(checkpoint.step_limit);
         let mut memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
         for memo in stored.memos {
             memos
@@ -112,6 +115,7 @@ impl<S: State> Place<S> {
             failures,
             waits,
             signals: Arc::new(Mutex::new(stored.signals)),
+            halt: stored.halt,
             losses: 0,
             age: (stored.age, now),
         })

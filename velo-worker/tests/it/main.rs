@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod children;
+mod draining;
 mod failing;
 mod fencing;
 mod handling;
@@ -14,6 +15,8 @@ mod roles;
 mod running;
 mod schedules;
 mod starting;
+mod steering;
 mod support;
 mod surviving;
+mod threads;
 mod waiting;
