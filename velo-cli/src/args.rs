@@ -82,8 +82,8 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Look at schedules, and steer them
     Schedules(SchedulesArgs),
-    /// List the workers
-    Workers(ListArgs),
+    /// List the workers, and drain them
+    Workers(WorkersArgs),
     /// Create or upgrade the tables
     Migrate(MigrateArgs),
     /// Look whether the database is safe to run on; exits with 3 when it is not
@@ -268,8 +268,24 @@ pub(crate) enum RunsCommand {
         /// The run
         id: RunId,
     },
+    /// Pause a run: one that is at work at its next step boundary, one that waits at once
+    Pause {
+        /// The run
+        id: RunId,
+        /// Why, for those who look at the run later
+        #[arg(default_value = "by an operator")]
+        reason: String,
+    },
     /// Have a paused run go on; a run that waits for its next attempt goes on now
     Resume {
+        /// The run
+        id: RunId,
+        /// How many steps it may take in all from now on, if it was paused because it had taken them all
+        #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+        step_limit: Option<u64>,
+    },
+    /// Try a failed task again now, with all attempts before it; other runs are left as they are
+    Retry {
         /// The run
         id: RunId,
     },
@@ -421,6 +437,8 @@ pub(crate) enum Overlap {
     BufferAll,
     /// Cancel the run
     CancelOther,
+    /// Terminate the run
+    TerminateOther,
     /// All at once
     AllowAll,
 }
@@ -432,9 +450,32 @@ impl From<Overlap> for velo_engine::schedule::Overlap {
             Overlap::BufferOne => Self::BufferOne,
             Overlap::BufferAll => Self::BufferAll,
             Overlap::CancelOther => Self::CancelOther,
+            Overlap::TerminateOther => Self::TerminateOther,
             Overlap::AllowAll => Self::AllowAll,
         }
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WorkersArgs {
+    /// Lists them otherwise
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkersCommand>,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkersCommand {
+    /// Have a worker stop, wherever it is: it gives its runs back at their next step boundaries, and ends
+    Drain {
+        /// The worker
+        id: i32,
+        /// How long to wait until it has stopped
+        #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=3600))]
+        wait: u16,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -14,6 +14,7 @@ mod runs;
 mod schedules;
 mod serve;
 mod stop;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
             Command::Schedules(schedules) => {
                 Box::pin(schedules::schedules(&args.house, schedules)).await
             }
-            Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
+            Command::Workers(workers) => Box::pin(workers::workers(&args.house, workers)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
             Command::Doctor(list) => Box::pin(doctor::doctor(&args.house, list)).await,
             Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,

@@ -1,6 +1,7 @@
-//! `velo runs` and `velo workers`: looking at runs, and steering them.
+//! `velo runs`: looking at runs, and steering them.
 
 mod past;
+mod steer;
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
@@ -9,13 +10,13 @@ use serde_json::{Value, json};
 use velo_agents::agency::Agency;
 use velo_engine::{Engine, EngineError, Question, Run, RunId, RunStatus};
 
-use crate::args::{HouseArgs, ListArgs, RunsArgs, RunsCommand};
+use crate::args::{HouseArgs, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
 use crate::paint;
 use crate::serve::say;
 
-/// Most questions and workers that are listed.
+/// Most questions that are listed.
 const LISTED: i64 = 1_000;
 /// Width of a table without a terminal.
 const PLAIN_WIDTH: u16 = 160;
@@ -25,47 +26,6 @@ pub(crate) async fn runs(args: &HouseArgs, runs: RunsArgs) -> Result<Exit, Failu
     let end = act(&house.agency, runs).await;
     house.close().await;
     end
-}
-
-pub(crate) async fn workers(args: &HouseArgs, list: ListArgs) -> Result<Exit, Failure> {
-    let house = House::open(args, say).await?;
-    let found = house.agency.engine().workers(LISTED).await;
-    house.close().await;
-    let found = found.map_err(|error| failed(&error))?;
-    if list.json {
-        print_json(&found);
-        return Ok(Exit::Done);
-    }
-    if found.is_empty() {
-        println!("no worker is running");
-        return Ok(Exit::Done);
-    }
-    let mut table = table([
-        "worker",
-        "name",
-        "process",
-        "started",
-        "runs",
-        "has code for",
-        "heartbeat",
-    ]);
-    for worker in found {
-        table.add_row([
-            worker.id.to_string(),
-            worker.name,
-            worker.pid.to_string(),
-            time(worker.started_at),
-            worker.runs.to_string(),
-            worker.codes.join(", "),
-            if worker.is_expired {
-                "stopped".to_owned()
-            } else {
-                "fine".to_owned()
-            },
-        ]);
-    }
-    print_table(&table);
-    Ok(Exit::Done)
 }
 
 async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
@@ -137,31 +97,12 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
         }
         RunsCommand::Import { file } => past::import(engine, &file, as_json).await?,
         RunsCommand::Delete { id } => past::delete(engine, id, as_json).await?,
-        RunsCommand::Cancel { id } => {
-            let run = engine.run(id).await.map_err(|error| failed(&error))?;
-            let is_cancelled = engine.cancel(id).await.map_err(|error| failed(&error))?;
-            if !is_cancelled {
-                return Err(Failure::unusable(format!(
-                    "could not cancel run {id}: it has ended already ({})",
-                    run.status.as_str()
-                )));
-            }
-            done(
-                as_json,
-                id,
-                "cancelled; a worker that is at it ends it within a heartbeat",
-            );
+        RunsCommand::Cancel { id } => steer::cancel(engine, id, as_json).await?,
+        RunsCommand::Pause { id, reason } => steer::pause(engine, id, &reason, as_json).await?,
+        RunsCommand::Resume { id, step_limit } => {
+            steer::resume(engine, id, step_limit, as_json).await?;
         }
-        RunsCommand::Resume { id } => {
-            engine.run(id).await.map_err(|error| failed(&error))?;
-            if !engine.resume(id).await.map_err(|error| failed(&error))? {
-                let why = engine.why(id).await.map_err(|error| failed(&error))?;
-                return Err(Failure::unusable(format!(
-                    "could not resume run {id}: {why}"
-                )));
-            }
-            done(as_json, id, "goes on as soon as a worker takes it");
-        }
+        RunsCommand::Retry { id } => steer::retry(engine, id, as_json).await?,
         RunsCommand::Skip { id, task } => {
             engine.run(id).await.map_err(|error| failed(&error))?;
             let is_skipped = engine.skip(id, task).await;
@@ -174,19 +115,7 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
             done(as_json, id, "goes on without that task");
         }
         RunsCommand::Terminate { id, reason } => {
-            let run = engine.run(id).await.map_err(|error| failed(&error))?;
-            let is_ended = engine.terminate(id, &reason).await;
-            if !is_ended.map_err(|error| failed(&error))? {
-                return Err(Failure::unusable(format!(
-                    "could not terminate run {id}: it has ended already ({})",
-                    run.status.as_str()
-                )));
-            }
-            done(
-                as_json,
-                id,
-                "terminated; a worker that is at it ends it within a heartbeat",
-            );
+            steer::terminate(engine, id, &reason, as_json).await?;
         }
         RunsCommand::Questions { id } => {
             let open = engine
@@ -402,6 +331,9 @@ fn failed(error: &EngineError) -> Failure {
         | EngineError::NothingToDo { .. }
         | EngineError::NotEnded(_)
         | EngineError::ThreadBusy { .. }
+        | EngineError::Ended(_)
+        | EngineError::NotBegun(_)
+        | EngineError::NothingFailed(_)
         | EngineError::BadExport(_) => Failure::unusable(chain(error)),
         _ => Failure::environment(chain(error)),
     }

@@ -14,4 +14,5 @@ mod private;
 mod resuming;
 mod schedules;
 mod serving;
+mod steering;
 mod together;

@@ -117,7 +117,7 @@ pub(crate) async fn facts(
 pub(crate) const WORKERS: &str = "\
 -- velo: worker.list
 select w.id, w.name, w.host, w.pid, w.started_at, w.expires_at, w.codes,
-       w.expires_at < clock_timestamp() as is_expired,
+       w.expires_at < clock_timestamp() as is_expired, w.is_draining,
        (select count(*) from velo.queue q where q.worker = w.id) as runs
 from velo.worker w
 order by w.id
@@ -142,6 +142,8 @@ pub struct WorkerInfo {
     pub codes: Vec<String>,
     /// Whether its heartbeat has stopped.
     pub is_expired: bool,
+    /// Whether somebody has asked it to stop.
+    pub is_draining: bool,
     /// Runs that it has at this moment.
     pub runs: i64,
 }
