@@ -1,7 +1,9 @@
 //! What a node sees of its run, and how it leaves something behind.
 
 mod child;
+mod item;
 mod memo;
+mod say;
 mod scene;
 mod transaction;
 mod wait;
@@ -18,7 +20,9 @@ use crate::run_id::RunId;
 use crate::state::State;
 
 pub use child::{Child, ChildEnd};
+pub(crate) use item::ItemWrites;
 pub use memo::StepKey;
+pub(crate) use say::Voice;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
 pub use transaction::{FencedTransaction, NodeTransaction};
 pub use wait::Ask;
@@ -33,8 +37,10 @@ pub(crate) use wait::Seen;
 /// | write to the database, exactly once | [`tx`](Self::tx) |
 /// | write to the database now, at least once | [`begin`](Self::begin) |
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
+/// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
+/// | tell watchers anywhere, now and perhaps | [`say`](Self::say), [`show`](Self::show) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |
 pub struct Context<S: State, I = ()> {
     scene: Arc<Scene>,

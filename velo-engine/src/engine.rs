@@ -647,7 +647,7 @@ fn storable(value: &impl Serialize) -> Result<serde_json::Value, EngineError> {
     Ok(value)
 }
 
-fn has_nul(value: &serde_json::Value) -> bool {
+pub(crate) fn has_nul(value: &serde_json::Value) -> bool {
     use serde_json::Value;
     match value {
         Value::String(text) => text.contains('\0'),

@@ -20,16 +20,19 @@ pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod health;
+pub(crate) mod item;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod piece;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
 pub(crate) mod steer;
+pub(crate) mod stream;
 pub(crate) mod thread;
 pub(crate) mod wait;
 pub(crate) mod why;
@@ -51,6 +54,7 @@ pub const STATEMENTS: &[&str] = &[
     child::START,
     child::TOLD,
     child::TO_CANCEL,
+    commit::ALL,
     commit::STEPS,
     delete::DELETE,
     delete::OLD,
@@ -66,6 +70,15 @@ pub const STATEMENTS: &[&str] = &[
     health::QUEUE,
     health::TABLES,
     health::VITALS,
+    item::DELETE,
+    item::GET,
+    item::HAS_VECTORS,
+    item::NAMESPACES,
+    item::PUT,
+    item::REFRESH,
+    item::SEARCH,
+    item::SEARCH_TEXT,
+    item::SWEEP,
     lease::AGE,
     lease::CLAIM,
     lease::ADVERTISE,
@@ -96,6 +109,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    piece::ADD,
+    piece::PRUNE,
     run::GET,
     run::HISTORY,
     run::UNFINISHED,
@@ -125,6 +140,8 @@ pub const STATEMENTS: &[&str] = &[
     steer::HOLD,
     steer::PAUSE,
     steer::RESUME,
+    stream::PLACES,
+    stream::READ,
     thread::ADD,
     thread::BEGIN,
     thread::GET,

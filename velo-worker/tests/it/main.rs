@@ -1,6 +1,7 @@
 //! What a user of engine and worker can observe, on a real Postgres.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behaviours;
 mod children;
 mod draining;
 mod failing;
@@ -8,6 +9,7 @@ mod fencing;
 mod handling;
 mod history;
 mod interleavings;
+mod items;
 mod limits;
 mod pooler;
 mod proxy;
@@ -16,6 +18,7 @@ mod running;
 mod schedules;
 mod starting;
 mod steering;
+mod streams;
 mod support;
 mod surviving;
 mod threads;
