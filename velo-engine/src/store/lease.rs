@@ -302,7 +302,7 @@ with parked as (
   returning run_id, is_cancelled or halt is not null as is_to_end
 ), paused as (
   update velo.run
-  set status = 'paused', error = coalesce($4, error)
+  set status = 'paused', error = coalesce($4::jsonb, error)
   from parked
   where id = parked.run_id and not parked.is_to_end
 )

@@ -42,7 +42,7 @@ with thread as (
   returning id
 ), step as (
   insert into velo.step (run_id, seq, fence, delta, control, snapshot)
-  select id, 0, 0, '', $7, $8 from run where $8 <> ''
+  select id, 0, 0, '', $7, $8 from run where $8::bytea <> ''
 )
 insert into velo.queue (run_id, code, priority, ready_at)
 select id, $9, $10, clock_timestamp() from run";

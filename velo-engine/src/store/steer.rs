@@ -58,8 +58,8 @@ with held as (
   where run_id = $1
 ), asked as (
   update velo.queue q
-  set is_cancelled = q.is_cancelled or not $3,
-      halt = case when $3 then 'end' else q.halt end
+  set is_cancelled = q.is_cancelled or not $3::boolean,
+      halt = case when $3::boolean then 'end' else q.halt end
   from held h
   where q.run_id = h.run_id and q.branch = h.branch and h.worker is not null
 ), gone as (
@@ -73,11 +73,11 @@ with held as (
   returning i.is_turn
 ), done as (
   update velo.run r
-  set error = coalesce($2, r.error),
+  set error = coalesce($2::jsonb, r.error),
       status = case when h.worker is null then 'cancelled' else r.status end,
       finished_at = case when h.worker is null then clock_timestamp() end
   from held h
-  where r.id = h.run_id and h.branch = 0 and (h.worker is null or $2 is not null)
+  where r.id = h.run_id and h.branch = 0 and (h.worker is null or $2::jsonb is not null)
   returning r.id, r.thread, r.status
 ), freed as (
   update velo.thread
@@ -179,7 +179,7 @@ with held as (
 ), meant as (
   select *
   from held
-  where has_failed or not $3
+  where has_failed or not $3::boolean
 ), readied as (
   update velo.queue q
   set ready_at = case when m.worker is null and not m.is_held
@@ -188,7 +188,7 @@ with held as (
       crashes = case when m.worker is null then 0 else q.crashes end,
       resumed_at = case when m.worker is null then clock_timestamp() else q.resumed_at end,
       halt = nullif(q.halt, 'pause'),
-      step_limit = coalesce($2, q.step_limit)
+      step_limit = coalesce($2::bigint, q.step_limit)
   from meant m
   where q.run_id = m.run_id and q.branch = 0
 ), settled as (
