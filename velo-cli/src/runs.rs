@@ -2,6 +2,7 @@
 
 mod past;
 mod steer;
+mod stream;
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use velo_agents::agency::Agency;
 use velo_engine::{Engine, EngineError, Question, Run, RunId, RunStatus};
 
-use crate::args::{HouseArgs, RunsArgs, RunsCommand};
+use crate::args::{HouseArgs, Mode, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
 use crate::paint;
@@ -85,6 +86,21 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
                 }
                 print_table(&table);
             }
+        }
+        RunsCommand::Stream {
+            id,
+            mode,
+            from,
+            subgraphs,
+            until_stuck,
+        } => {
+            let wanted = stream::Wanted {
+                modes: mode.into_iter().flat_map(Mode::all).collect(),
+                from,
+                subgraphs,
+                until_stuck,
+            };
+            stream::stream(agency, id, wanted, as_json).await?;
         }
         RunsCommand::Diff { id, before, after } => {
             past::diff(engine, id, before, after, as_json).await?;

@@ -4,12 +4,14 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
+use crate::code::graph_of;
 use crate::engine::{Engine, EngineError};
 use crate::fork::Edit;
 use crate::graph::Graph;
 use crate::next::{Next, Route};
 use crate::node::NodeKey;
 use crate::run_id::RunId;
+use crate::schema::encode_state;
 use crate::state::State;
 use crate::store;
 use crate::store::edit::EditedStep;
@@ -121,7 +123,7 @@ impl<S: State> StateEdit<'_, S> {
         if locked.is_held {
             return Err(EngineError::NotBegun(run));
         }
-        if locked.code != self.graph.code() {
+        if !self.graph.is_of(&locked.code) {
             return Err(EngineError::OtherGraph {
                 run,
                 graph: locked.code,
@@ -146,7 +148,8 @@ impl<S: State> StateEdit<'_, S> {
             updates: vec![self.update.clone()],
             node: self.node,
         };
-        edit.apply(self.graph.shape(), &mut checkpoint, true)
+        let is_same = graph_of(&locked.code) == self.graph.code();
+        edit.apply(self.graph.shape(), &mut checkpoint, is_same)
             .map_err(|source| EngineError::Refused {
                 run,
                 seq: newest,
@@ -159,8 +162,8 @@ impl<S: State> StateEdit<'_, S> {
         let coded = |error| EngineError::Unstorable {
             source: serde::ser::Error::custom(error),
         };
-        let snapshot = serde_json::to_vec(&checkpoint.state)
-            .map_err(|source| EngineError::Unstorable { source })?;
+        let snapshot =
+            encode_state(&checkpoint.state).map_err(|source| EngineError::Unstorable { source })?;
         let step = EditedStep {
             run,
             seq: newest + 1,
@@ -173,6 +176,9 @@ impl<S: State> StateEdit<'_, S> {
         let is_end = checkpoint.tasks.is_empty();
         let committed = async {
             store::edit::step(&mut tx, &step).await?;
+            if locked.code != self.graph.queued() {
+                store::code::pin(&mut tx, run, self.graph.pinned()).await?;
+            }
             if is_end {
                 store::edit::finish(&mut tx, run).await?;
             }

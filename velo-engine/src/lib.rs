@@ -62,6 +62,7 @@
 #[cfg(test)]
 extern crate self as velo_engine;
 
+pub mod code;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
@@ -85,6 +86,7 @@ mod engine;
 mod error;
 mod export;
 mod family;
+mod fit;
 mod fork;
 mod graph;
 mod handling;
@@ -101,6 +103,7 @@ mod places;
 mod resources;
 mod retry;
 mod run_id;
+mod schema;
 mod shape;
 mod start;
 mod state;
@@ -137,6 +140,7 @@ pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_id::RunId;
+pub use schema::{ReplayError, Written};
 pub use shape::{
     DEFAULT_STEP_LIMIT, NAME_MAX, NODES_MAX, Shape, ShapeBuilder, ShapeError, Sources,
 };

@@ -15,7 +15,8 @@ use crate::fork::Origin;
 use crate::graph::Graph;
 use crate::next::Next;
 use crate::run_id::RunId;
-use crate::state::{ConcurrentUpdate, State};
+use crate::schema::{ReplayError, decode_state, encode_state};
+use crate::state::{CodecError, ConcurrentUpdate, State};
 use crate::store::start::{self, NewRun};
 use crate::store::steer::{self, Ending};
 use crate::store::thread::{self as rows, NewInput, Written};
@@ -452,9 +453,13 @@ impl Encoded {
         checkpoint: impl FnOnce(S) -> Checkpoint<S>,
     ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = serde_json::to_vec(state).map_err(unstorable)?;
+        let state = encode_state(state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
-        let checkpoint = checkpoint(serde_json::from_slice(&state).map_err(unstorable)?);
+        let again = decode_state(&state);
+        let checkpoint = checkpoint(again.map_err(|error| match error {
+            ReplayError::Codec(CodecError::Decode { source, .. }) => unstorable(source),
+            other => unstorable(serde::ser::Error::custom(other)),
+        })?);
         let control = Control::encode(&checkpoint)
             .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
         Ok(Self {
@@ -502,7 +507,7 @@ impl Encoded {
             thread: None,
             control: &self.control,
             state: &self.state,
-            code: graph.code(),
+            code: graph.queued(),
             priority: 0,
             origin: None,
         }

@@ -14,6 +14,7 @@ macro_rules! poke {
 }
 
 pub(crate) mod child;
+pub(crate) mod code;
 pub(crate) mod commit;
 pub(crate) mod delete;
 pub(crate) mod edit;
@@ -54,6 +55,12 @@ pub const STATEMENTS: &[&str] = &[
     child::START,
     child::TOLD,
     child::TO_CANCEL,
+    code::JOINS,
+    code::KEEP,
+    code::LACK,
+    code::LIVE,
+    code::PIN,
+    code::WANTED,
     commit::ALL,
     commit::STEPS,
     delete::DELETE,

@@ -6,6 +6,7 @@
 mod attempt;
 mod begin;
 mod commit;
+mod fit;
 mod handle;
 mod parked;
 mod place;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::code::Form;
 use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
@@ -40,7 +42,7 @@ use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
-use crate::store::load::Halt;
+use crate::store::load::{Halt, Stored};
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
 use crate::wait::NewWait;
@@ -124,6 +126,8 @@ pub enum TurnEnd {
     Yielded,
     /// The run was cancelled.
     Cancelled,
+    /// The run needs code that this worker lacks, and was left to one that has it.
+    Left,
     /// The lease is gone; somebody else has the run, or it has ended.
     Lost,
 }
@@ -139,6 +143,7 @@ impl TurnEnd {
             Self::Waiting => "waiting",
             Self::Yielded => "yielded",
             Self::Cancelled => "cancelled",
+            Self::Left => "left",
             Self::Lost => "lost",
         }
     }
@@ -149,6 +154,28 @@ impl TurnEnd {
 pub trait Serve: fmt::Debug + Send + Sync + 'static {
     /// Name and version of the graph, such as `report@1`.
     fn code(&self) -> &str;
+
+    /// What the queue calls the runs that it goes on with, its own first: of other versions of the state,
+    /// and of the graph where it [continues](crate::GraphBuilder::continues) them.
+    fn codes(&self) -> Vec<String> {
+        vec![self.code().to_owned()]
+    }
+
+    /// Whether it goes on with runs that the queue calls so: also those that were left to a worker which
+    /// has what another one lacked.
+    fn has(&self, code: &str) -> bool {
+        self.codes().iter().any(|own| own == code)
+    }
+
+    /// What the queue would call runs of it whose state is too old for it to read.
+    fn outdated(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Its shape, for later ones to be compared with.
+    fn form(&self) -> Option<Form> {
+        None
+    }
 
     /// The graphs whose runs its nodes start: who serves this one serves them too.
     fn children(&self) -> Vec<Arc<dyn Serve>> {
@@ -174,12 +201,28 @@ impl<S: State> Serve for Graph<S> {
         Self::code(self)
     }
 
+    fn codes(&self) -> Vec<String> {
+        Self::codes(self)
+    }
+
+    fn has(&self, code: &str) -> bool {
+        Self::has(self, code)
+    }
+
+    fn outdated(&self) -> Vec<String> {
+        Self::outdated(self)
+    }
+
+    fn form(&self) -> Option<Form> {
+        Some(Form::of(self.shape(), self.fingerprint()))
+    }
+
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         self.child_graphs().to_vec()
     }
 
     fn replay(&self) -> Option<Box<dyn Replay>> {
-        Some(Box::new(Replaying::<S>(None)))
+        Some(Box::new(Replaying::<S>::default()))
     }
 
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
@@ -196,10 +239,7 @@ impl<S: State> Serve for Graph<S> {
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
         // not stay leased with nobody at work on it.
         let whole = async {
-            match AssertUnwindSafe(turn.whole(claim.is_cancelled))
-                .catch_unwind()
-                .await
-            {
+            match AssertUnwindSafe(turn.whole(&claim)).catch_unwind().await {
                 Ok(end) => end,
                 Err(panic) => turn.pause(&of_panic(&*panic)).await,
             }
@@ -245,6 +285,11 @@ enum Note<'a> {
     },
     /// With the run's own error, when there is none.
     Pause(Option<&'a serde_json::Value>),
+    Adopt,
+    Lack {
+        code: &'a str,
+        lacks: &'a str,
+    },
     EndCancelled,
     /// The first step of a run that begins from its thread's state.
     Begin(&'a [u8]),
@@ -260,14 +305,28 @@ enum Flow {
 }
 
 impl<S: State> Turn<'_, S> {
-    async fn whole(&self, is_cancelled: bool) -> TurnEnd {
-        if is_cancelled {
+    async fn whole(&self, claim: &Claim) -> TurnEnd {
+        if claim.is_cancelled {
             return self.end_cancelled().await;
         }
-        let mut place = match self.restore().await {
-            Ok(Some(place)) => place,
-            Ok(None) => return TurnEnd::Lost,
-            Err(error) => return self.pause(&described(&error, None)).await,
+        let stored = loop {
+            match self.load().await {
+                Ok(Some(stored)) => break stored,
+                Ok(None) => match self.begin_from_thread(claim).await {
+                    Ok(true) => (),
+                    Ok(false) => return TurnEnd::Lost,
+                    Err(end) => return end,
+                },
+                Err(error) => return self.pause(&described(&error, None)).await,
+            }
+        };
+        // Before it is looked at whether this code can go on with it.
+        if let Some(halt) = stored.halt {
+            return self.halt(halt).await;
+        }
+        let mut place = match self.take_up(claim, stored).await {
+            Ok(place) => place,
+            Err(end) => return end,
         };
         loop {
             if let Some(halt) = place.halt {
@@ -297,7 +356,11 @@ impl<S: State> Turn<'_, S> {
                 Err(error) => return Err(NodeError::of(NodeErrorKind::Refused, &error)),
             }
         }
-        let mut again = self.restore().await?;
+        let stored = self.load().await?;
+        let again = stored.map(|stored| Place::restore(self.graph.shape(), stored));
+        let mut again = again
+            .transpose()
+            .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
         if let Some(again) = &mut again
             && again.seq == before.seq
         {
@@ -307,11 +370,10 @@ impl<S: State> Turn<'_, S> {
     }
 
     /// Reads where the run stands, however long the database is away while the lease may hold.
-    async fn restore(&self) -> Result<Option<Place<S>>, NodeError> {
+    async fn load(&self) -> Result<Option<Stored>, NodeError> {
         let mut backoff = Backoff::default();
         loop {
             match self.setting.load.stored(self.lease.run).await {
-                Ok(None) if self.begin_from_thread().await? => (),
                 Ok(None) => return Ok(None),
                 // Noted first, then read again: what comes after the note is noticed before the run is
                 // given back.
@@ -325,9 +387,7 @@ impl<S: State> Turn<'_, S> {
                     if stored.has_family {
                         self.has_family.store(true, Ordering::Relaxed);
                     }
-                    return Place::restore(self.graph.shape(), stored)
-                        .map(Some)
-                        .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error));
+                    return Ok(Some(stored));
                 }
                 Err(error) if store::is_transient(&error) => backoff.wait().await,
                 Err(error) => return Err(NodeError::of(NodeErrorKind::Refused, &error)),
@@ -748,6 +808,12 @@ impl<S: State> Turn<'_, S> {
             }
             Note::Pause(why) => drop(store::lease::pause(conn, self.lease, *why).await?),
             Note::Begin(state) => store::thread::begin(conn, self.lease, state).await?,
+            Note::Adopt => {
+                store::code::pin(conn, self.lease.run, self.graph.pinned()).await?;
+            }
+            Note::Lack { code, lacks } => {
+                store::code::lack(conn, self.lease, code, lacks).await?;
+            }
             Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
         }
         failpoint::hit("note.inside");

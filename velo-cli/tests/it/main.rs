@@ -15,4 +15,5 @@ mod resuming;
 mod schedules;
 mod serving;
 mod steering;
+mod streaming;
 mod together;

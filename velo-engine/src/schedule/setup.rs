@@ -143,7 +143,7 @@ impl<'a, S: State> ScheduleSetup<'a, S> {
             graph: shape.name(),
             version: shape.version().cast_signed(),
             fingerprint: self.graph.fingerprint(),
-            code: self.graph.code(),
+            code: self.graph.queued(),
             priority: self.priority,
             control: &encoded.control,
             state: &encoded.state,

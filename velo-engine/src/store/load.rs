@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool};
+use uuid::Uuid;
 
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
@@ -28,6 +29,8 @@ pub(crate) struct Stored {
     pub(crate) halt: Option<Halt>,
     /// Steps that it may take, given when it was resumed.
     pub(crate) step_limit: Option<u64>,
+    /// The shape that it is pinned to.
+    pub(crate) shape: Uuid,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
 }
@@ -165,9 +168,10 @@ cross join lateral (
   from velo.queue q
   where q.run_id = given.run::bigint and q.branch = 0 and (q.halt is not null or q.step_limit is not null)
   union all
-  select 'family', 0, 0, null, null, null, null, null, null, null, false, false
+  select 'run', (r.parent is not null or r.has_children)::integer, 0, null, null, uuid_send(r.fingerprint),
+         null, null, null, null, false, false
   from velo.run r
-  where r.id = given.run::bigint and (r.parent is not null or r.has_children)
+  where r.id = given.run::bigint
 ) found
 where given.place between 1 and 1000";
 
@@ -267,7 +271,6 @@ impl Stored {
                 payload: row.json.unwrap_or_default(),
             }),
             "poke" => self.is_poked = true,
-            "family" => self.has_family = true,
             "word" => {
                 self.halt = match row.name.as_deref() {
                     Some("pause") => Some(Halt::Pause),
@@ -275,6 +278,11 @@ impl Stored {
                     None => None,
                 };
                 self.step_limit = u64::try_from(row.a).ok();
+            }
+            "run" => {
+                self.has_family = row.a != 0;
+                let shape = Uuid::from_slice(&row.one.unwrap_or_default());
+                self.shape = shape.map_err(|_| odd("a shape that is none"))?;
             }
             other => return Err(odd(other)),
         }

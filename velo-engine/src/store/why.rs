@@ -14,6 +14,8 @@ use crate::why::AwaitedChild;
 pub(crate) struct Facts {
     pub(crate) status: RunStatus,
     pub(crate) code: Option<String>,
+    /// What the worker lacked that had the run last.
+    pub(crate) lacks: Option<String>,
     pub(crate) error: Option<Value>,
     pub(crate) is_queued: bool,
     pub(crate) ready_at: Option<DateTime<Utc>>,
@@ -60,7 +62,7 @@ with step as (
   order by f.at desc
   limit 1
 )
-select r.status, q.code, r.error,
+select r.status, q.code, q.lacks, r.error,
        q.run_id is not null as is_queued,
        q.ready_at, q.wake_at, q.worker,
        coalesce(q.is_cancelled, false) as is_cancelled,

@@ -1,41 +1,59 @@
 //! The first step of a run that begins from its thread's state.
 
-use super::{Note, Turn, checkpoint_of};
+use super::{Note, Turn, TurnEnd, described};
 use crate::error::{NodeError, NodeErrorKind};
-use crate::state::{State, Update};
+use crate::fit;
+use crate::lease::Claim;
+use crate::schema::{ReplayError, encode_state};
+use crate::state::State;
+use crate::store::load::StoredStep;
 use crate::store::thread::StoredInput;
 use crate::store::{self, Backoff};
 
 impl<S: State> Turn<'_, S> {
     /// Writes the run's first step, if it has an input and none; `false` when it has neither. Nothing of it
     /// can change meanwhile: the run from whose state it begins has ended.
-    pub(super) async fn begin_from_thread(&self) -> Result<bool, NodeError> {
-        let mut backoff = Backoff::default();
-        let input = loop {
-            match store::thread::unbegun(&self.setting.pool, self.lease.run).await {
-                Ok(None) => return Ok(false),
-                Ok(Some(input)) => break input,
+    pub(super) async fn begin_from_thread(&self, claim: &Claim) -> Result<bool, TurnEnd> {
+        let (pool, mut backoff) = (&self.setting.pool, Backoff::default());
+        let found = loop {
+            let found = async {
+                let Some(input) = store::thread::unbegun(pool, self.lease.run).await? else {
+                    return Ok(None);
+                };
+                let steps = match input.base_run {
+                    Some(base) => store::load::steps(pool, base).await?,
+                    None => Vec::new(),
+                };
+                Ok(Some((input, steps)))
+            };
+            match found.await {
                 Err(error) if store::is_transient(&error) => backoff.wait().await,
-                Err(error) => return Err(refused(&error)),
+                found => break found,
+            }
+        };
+        let (input, steps) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                let error = NodeError::of(NodeErrorKind::Refused, &error);
+                return Err(self.pause(&described(&error, None)).await);
             }
         };
         let state = match input.base_run {
             None => input.fresh,
-            Some(base) => loop {
-                match store::load::steps(&self.setting.pool, base).await {
-                    Ok(steps) if steps.is_empty() => return Err(lost(&input)),
-                    Ok(steps) => {
-                        let checkpoint = checkpoint_of::<S>(&steps);
-                        let mut state = checkpoint.map_err(|error| refused(&error))?.state;
-                        let update = S::Update::decode(&input.delta);
-                        let update = update.map_err(|error| refused(&error))?;
-                        state
-                            .apply(vec![("input", update)])
-                            .map_err(|error| refused(&error))?;
-                        break serde_json::to_vec(&state).map_err(|error| refused(&error))?;
-                    }
-                    Err(error) if store::is_transient(&error) => backoff.wait().await,
-                    Err(error) => return Err(refused(&error)),
+            Some(_) if steps.is_empty() => {
+                return Err(self.pause(&described(&lost(&input), None)).await);
+            }
+            Some(_) => match begun::<S>(&steps, &input.delta) {
+                Ok(state) => state,
+                Err(error) => {
+                    return Err(match fit::need_of(&error) {
+                        Some(need) => self.leave(claim, &need).await,
+                        None => {
+                            let error = NodeError::of(NodeErrorKind::Refused, &error);
+                            self.pause(&described(&error, None)).await
+                        }
+                    });
                 }
             },
         };
@@ -44,8 +62,14 @@ impl<S: State> Turn<'_, S> {
     }
 }
 
-fn refused(error: &(dyn std::error::Error + 'static)) -> NodeError {
-    NodeError::of(NodeErrorKind::Refused, error)
+/// The state that the steps have left, with the input written to it.
+fn begun<S: State>(steps: &[StoredStep], input: &[u8]) -> Result<Vec<u8>, ReplayError> {
+    let whole = super::place::written_and(steps, input);
+    let state: S = whole.restore()?;
+    encode_state(&state).map_err(|source| {
+        let field = "*".to_owned();
+        ReplayError::Codec(crate::CodecError::Encode { field, source })
+    })
 }
 
 fn lost(input: &StoredInput) -> NodeError {

@@ -14,6 +14,7 @@ use crate::metrics;
 use crate::next::{Next, Route, Target};
 use crate::observed::Happening;
 use crate::places::Placed;
+use crate::schema::encode_state;
 use crate::state::{CodecError, State};
 use crate::store::{self, Backoff};
 use crate::stored::{Control, decode_outcome, encode_delta, encode_outcome};
@@ -222,8 +223,9 @@ impl<S: State> Turn<'_, S> {
             .take_step(self.graph.shape(), outcomes)
             .map_err(|error| refused(&error))?;
         let written = place.delta_bytes + delta.len();
-        let snapshot = (written >= place.snapshot_bytes.max(SNAPSHOT_MIN_BYTES))
-            .then(|| serde_json::to_vec(&checkpoint.state))
+        let is_due = written >= place.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
+        let snapshot = (is_due || place.is_older)
+            .then(|| encode_state(&checkpoint.state))
             .transpose()
             .map_err(|source| {
                 let field = "*".to_owned();

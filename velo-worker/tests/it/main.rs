@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod children;
+mod conformance;
 mod draining;
 mod failing;
 mod fencing;
@@ -22,4 +23,5 @@ mod streams;
 mod support;
 mod surviving;
 mod threads;
+mod versions;
 mod waiting;
