@@ -17,6 +17,7 @@ use crate::store;
 use crate::store::edit::EditedStep;
 use crate::stored::{Control, encode_delta};
 use crate::turn::checkpoint_of;
+use crate::vault::Home;
 
 /// Tries when the commit of an earlier lease comes late.
 const TRIES_MAX: u32 = 3;
@@ -130,9 +131,13 @@ impl<S: State> StateEdit<'_, S> {
                 given: self.graph.code().to_owned(),
             });
         }
-        let steps = store::load::steps(&mut *tx, run)
+        let mut steps = store::load::steps(&mut *tx, run)
             .await
             .map_err(EngineError::on(EDITING))?;
+        let vault = self.engine.vault();
+        vault
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed(EDITING))?;
         let Some(newest) = steps.last().map(|step| step.seq) else {
             return Err(EngineError::NotBegun(run));
         };
@@ -164,14 +169,23 @@ impl<S: State> StateEdit<'_, S> {
         };
         let snapshot =
             encode_state(&checkpoint.state).map_err(|source| EngineError::Unstorable { source })?;
+        let seq = newest + 1;
+        let seal = |what, plain| {
+            vault
+                .seal(Home::of_step(run, seq, what), plain)
+                .map_err(EngineError::sealed(EDITING))
+        };
         let step = EditedStep {
             run,
-            seq: newest + 1,
+            seq,
             // As if it had been leased once: the receipt of no worker.
             fence: locked.fence + 1,
-            delta: &encode_delta(&[written]).map_err(coded)?,
-            control: &Control::encode_edit(&checkpoint, self.node).map_err(coded)?,
-            snapshot: &snapshot,
+            delta: &seal("delta", encode_delta(&[written]).map_err(coded)?)?,
+            control: &seal(
+                "control",
+                Control::encode_edit(&checkpoint, self.node).map_err(coded)?,
+            )?,
+            snapshot: &seal("snapshot", snapshot)?,
         };
         let is_end = checkpoint.tasks.is_empty();
         let committed = async {

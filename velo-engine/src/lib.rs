@@ -63,6 +63,7 @@
 extern crate self as velo_engine;
 
 pub mod code;
+pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
@@ -115,6 +116,7 @@ mod terms;
 mod thread;
 mod time_limit;
 mod turn;
+mod vault;
 mod wait;
 mod why;
 
@@ -158,6 +160,7 @@ pub use stream::{
 pub use thread::{IfBusy, IfClosed, LINE_MAX, Thread};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
+pub use vault::Vault;
 pub use velo_engine_macros::State;
 pub use why::{AwaitedChild, Why};
 

@@ -13,6 +13,7 @@ use crate::run_id::RunId;
 use crate::store::run::RunStatus;
 use crate::store::steer::{self, Ending, Resumption};
 use crate::store::{self, Backoff};
+use crate::vault::Home;
 
 /// Calls of one verb while the database is away.
 const CALLS_MAX: u32 = 8;
@@ -41,9 +42,24 @@ impl Engine {
     /// # Cancel safety
     /// Call it again: a second time does no harm.
     pub async fn terminate(&self, run: RunId, reason: &str) -> Result<bool, EngineError> {
-        let reason = reason_of("terminated", reason);
-        self.end(run, "terminate the run", Ending::now(&reason))
-            .await
+        let doing = "terminate the run";
+        let reason = self.reason(run, doing, "terminated", reason)?;
+        self.end(run, doing, Ending::now(&reason)).await
+    }
+
+    /// A reason as it is stored of the run.
+    fn reason(
+        &self,
+        run: RunId,
+        doing: &'static str,
+        kind: &str,
+        message: &str,
+    ) -> Result<serde_json::Value, EngineError> {
+        // jsonb has no NUL.
+        let reason = json!({ "kind": kind, "message": message.replace('\0', "\u{fffd}") });
+        self.vault()
+            .seal_json(Home::of_run(run, "error"), reason)
+            .map_err(EngineError::sealed(doing))
     }
 
     async fn end(
@@ -86,7 +102,7 @@ impl Engine {
     /// # Cancel safety
     /// Call it again: a second time does no harm.
     pub async fn pause(&self, run: RunId, reason: &str) -> Result<(), EngineError> {
-        let reason = reason_of("paused", reason);
+        let reason = self.reason(run, "pause the run", "paused", reason)?;
         let paused = steadily(|| steer::pause(self.pool(), run, &reason)).await;
         let paused = paused.map_err(EngineError::on("pause the run"))?;
         match paused.ok_or(EngineError::NoRun(run))? {
@@ -205,11 +221,6 @@ impl Engine {
             false => Err(EngineError::NoWorker(worker)),
         }
     }
-}
-
-fn reason_of(kind: &str, message: &str) -> serde_json::Value {
-    // jsonb has no NUL.
-    json!({ "kind": kind, "message": message.replace('\0', "\u{fffd}") })
 }
 
 /// Asks again while the database is away: what is asked may be done twice.

@@ -8,6 +8,7 @@ use serde_json::json;
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
+use crate::codec::SealError;
 use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
 use crate::failpoint;
@@ -24,6 +25,7 @@ use crate::store::{self, Backoff};
 use crate::stored::{Control, encode_delta};
 use crate::terms::{Terms, terms};
 use crate::thread::{Decision, End, IfBusy, IfClosed, LINE_MAX, decide};
+use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
 const DRAWS_MAX: u32 = 8;
@@ -122,7 +124,10 @@ impl<'a, S: State> Start<'a, S> {
             draws += 1;
             // A savepoint, so that a refused insert does not spoil the caller's transaction.
             let mut savepoint = conn.begin().await.map_err(EngineError::on(STARTING))?;
-            match self.insert(&mut savepoint, id, &encoded).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            match self.insert(&mut savepoint, id, &sealed).await {
                 Ok(started) => {
                     savepoint
                         .commit()
@@ -152,7 +157,10 @@ impl<'a, S: State> Start<'a, S> {
         let mut id = self.terms.id.unwrap_or_else(RunId::random);
         let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
         let started = loop {
-            let error = match self.insert_now(id, &encoded).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            let error = match self.insert_now(id, &sealed).await {
                 Ok(started) => break started,
                 // Perhaps because of this very run: its first answer was lost.
                 Err(NotStarted::Refused(refused)) => {
@@ -467,6 +475,18 @@ impl Encoded {
             state,
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
             delta: None,
+        })
+    }
+
+    /// As it is stored of the run `id`.
+    pub(crate) fn sealed(&self, vault: &Vault, id: RunId) -> Result<Self, SealError> {
+        let seal = |what, plain: &[u8]| vault.seal(Home::of_step(id, 0, what), plain.to_vec());
+        let delta = self.delta.as_deref();
+        Ok(Self {
+            control: seal("control", &self.control)?,
+            state: seal("snapshot", &self.state)?,
+            nonce: self.nonce,
+            delta: delta.map(|delta| seal("delta", delta)).transpose()?,
         })
     }
 

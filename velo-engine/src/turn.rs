@@ -45,6 +45,7 @@ use crate::state::State;
 use crate::store::load::{Halt, Stored};
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
+use crate::vault::{Home, Vault};
 use crate::wait::NewWait;
 
 use attempt::Ended;
@@ -80,6 +81,8 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// How payloads are kept.
+    pub vault: Vault,
     /// Reads where runs stand.
     pub load: Loader,
     /// Commits steps.
@@ -383,7 +386,9 @@ impl<S: State> Turn<'_, S> {
                         Err(_) => backoff.wait().await,
                     }
                 }
-                Ok(Some(stored)) => {
+                Ok(Some(mut stored)) => {
+                    let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
+                    opened.map_err(|error| error.of_node())?;
                     if stored.has_family {
                         self.has_family.store(true, Ordering::Relaxed);
                     }
@@ -643,11 +648,12 @@ impl<S: State> Turn<'_, S> {
             due: again_in.map(|wait| Instant::now() + wait),
             error: Some(error.clone()),
         };
+        let stored = self.sealed_error("failure", described(&error, None));
         let failure = store::failure::NewFailure {
             seq: place.seq + 1,
             task,
             number: failures.number,
-            error: &error,
+            error: &stored,
             again_in,
         };
         self.write(&Note::Failure(failure)).await;
@@ -732,7 +738,13 @@ impl<S: State> Turn<'_, S> {
     }
 
     async fn pause(&self, why: &serde_json::Value) -> TurnEnd {
-        self.write(&Note::Pause(Some(why))).await;
+        // What cannot be read is told to those who cannot read it either.
+        let is_open = why["kind"] == "unreadable";
+        let stored = match is_open {
+            true => why.clone(),
+            false => self.sealed_error("error", why.clone()),
+        };
+        self.write(&Note::Pause(Some(&stored))).await;
         metrics::paused(self.graph.code());
         tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
         TurnEnd::Paused
@@ -747,6 +759,15 @@ impl<S: State> Turn<'_, S> {
             }
             Halt::End => self.end_cancelled().await,
         }
+    }
+
+    /// An error as stored. One that cannot be sealed is not stored at all: the run is to be paused all the same.
+    fn sealed_error(&self, what: &'static str, error: serde_json::Value) -> serde_json::Value {
+        let home = Home::of_run(self.lease.run, what);
+        self.setting
+            .vault
+            .seal_json(home, error)
+            .unwrap_or_else(|error| described(&error.of_node(), None))
     }
 
     async fn end_cancelled(&self) -> TurnEnd {

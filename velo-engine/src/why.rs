@@ -197,14 +197,14 @@ impl Why {
                     until,
                 }
             }
-            (None, Some(until), Some(_)) => match (facts.failed_message, facts.failed_attempt) {
+            (None, Some(until), Some(_)) => match (facts.failed_error, facts.failed_attempt) {
                 (Some(error), Some(attempt))
                     if facts.questions.is_empty() && facts.signals.is_empty() =>
                 {
                     Self::Retrying {
                         until,
                         attempt,
-                        error,
+                        error: error["message"].as_str().unwrap_or_default().to_owned(),
                     }
                 }
                 _ => Self::Asleep {
@@ -403,7 +403,7 @@ mod tests {
             questions: Vec::new(),
             signals: Vec::new(),
             children: sqlx::types::Json(Vec::new()),
-            failed_message: None,
+            failed_error: None,
             failed_attempt: None,
             is_held: false,
             halt: None,

@@ -385,7 +385,7 @@ impl Shift<'_> {
 
         let changes = Arc::new(Changes::default());
         let tend = caretaker::tend(
-            pool.clone(),
+            self.engine.clone(),
             host.clone(),
             codes.own().to_vec(),
             self.lease / 4,
@@ -399,9 +399,10 @@ impl Shift<'_> {
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            vault: self.engine.vault().clone(),
             load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
-            pieces: Pieces::start(pool),
+            pieces: Pieces::start(pool, self.engine.vault()),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),
             lost: lost.clone(),

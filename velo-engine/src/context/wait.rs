@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::scene::lock;
 use super::{Context, Scene};
+use crate::codec::SealError;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::state::State;
 use crate::wait::{NewWait, Until, WaitKind};
@@ -157,12 +158,22 @@ impl<T: DeserializeOwned> Ask<T> {
             (Some(Seen { is_due: true, .. }), Some((_, default))) => return Ok(default),
             _ => (),
         }
-        let ask = WaitKind::Ask {
-            question,
-            schema: self.schema,
-            within,
+        let (vault, name) = (&self.scene.vault, self.name.as_str());
+        let home = |what| self.scene.home(what, name);
+        let sealed = || {
+            let schema = self
+                .schema
+                .map(|schema| vault.seal_json(home("schema"), schema));
+            let refusal = refusal.map(|why| vault.seal_text(home("refusal"), &why));
+            let ask = WaitKind::Ask {
+                question: vault.seal_json(home("question"), question)?,
+                schema: schema.transpose()?,
+                within,
+            };
+            Ok((ask, refusal.transpose()?))
         };
-        self.scene.wait(self.name, ask, refusal).await
+        let (ask, refusal) = sealed().map_err(|error: SealError| error.of_node())?;
+        self.scene.wait(self.name.clone(), ask, refusal).await
     }
 }
 

@@ -169,7 +169,7 @@ pub(crate) const RESUME: &str = "\
 -- velo: run.resume
 with held as (
   select q.run_id, q.worker, q.is_held, r.status,
-         (r.status = 'paused' and r.error ->> 'kind' is distinct from 'paused')
+         (r.status = 'paused' and coalesce(r.error ->> 'kind', 'paused') <> 'paused')
          or exists (select from velo.failure f
                     where f.run_id = $1 and not f.is_settled
                       and f.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = $1)) as has_failed

@@ -33,7 +33,7 @@ pub(crate) struct Facts {
     pub(crate) signals: Vec<String>,
     pub(crate) children: Json<Vec<AwaitedChild>>,
     /// The newest failed attempt of the step under way.
-    pub(crate) failed_message: Option<String>,
+    pub(crate) failed_error: Option<Value>,
     pub(crate) failed_attempt: Option<i32>,
     /// Whether it waits for its turn on its thread.
     pub(crate) is_held: bool,
@@ -90,7 +90,7 @@ select r.status, q.code, q.lacks, r.error,
         join velo.run k on k.id = c.child
         where not exists (select from velo.outcome o
                           where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
-       (select error ->> 'message' from failed) as failed_message,
+       (select error from failed) as failed_error,
        (select attempt from failed) as failed_attempt,
        coalesce(q.is_held, false) as is_held, q.halt, r.thread,
        (select t.run_id from velo.thread t

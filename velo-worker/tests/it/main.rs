@@ -5,6 +5,7 @@ mod behaviours;
 mod children;
 mod conformance;
 mod draining;
+mod encryption;
 mod failing;
 mod fencing;
 mod handling;
