@@ -2,6 +2,7 @@
 
 mod child;
 mod item;
+mod limit;
 mod memo;
 mod say;
 mod scene;
@@ -40,6 +41,7 @@ pub(crate) use wait::Seen;
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
 /// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
+/// | keep to a limit of the whole fleet | [`limit`](Self::limit) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
 /// | tell watchers anywhere, now and perhaps | [`say`](Self::say), [`show`](Self::show) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
+use crate::gate::BadAllowance;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
 use crate::places::Places;
@@ -579,6 +580,9 @@ pub enum EngineError {
         #[source]
         source: AdvanceError,
     },
+    /// A gate cannot be limited like this.
+    #[error("could not set the limit")]
+    Allowance(#[source] BadAllowance),
     /// A worker has the run at this moment.
     #[error("run {0} is at work: wait until it is paused or waits, or try again")]
     AtWork(RunId),

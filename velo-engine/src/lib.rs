@@ -48,7 +48,9 @@
 //! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -77,6 +79,7 @@ pub mod reducer;
 pub mod schedule;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
+pub mod trace;
 
 mod admission;
 mod context;
@@ -89,6 +92,8 @@ mod export;
 mod family;
 mod fit;
 mod fork;
+mod gate;
+mod gates;
 mod graph;
 mod handling;
 mod health;
@@ -99,6 +104,7 @@ mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod overview;
 mod pieces;
 mod places;
 mod resources;
@@ -127,6 +133,8 @@ pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, 
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
 pub use fork::{Fork, Origin};
+pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
+pub use gates::Gates;
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use handling::FailureClass;
 pub use health::{Finding, Grade, examine};
@@ -137,6 +145,7 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;
@@ -162,7 +171,7 @@ pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use vault::Vault;
 pub use velo_engine_macros::State;
-pub use why::{AwaitedChild, Why};
+pub use why::{AwaitedChild, HeldBack, HeldUp, Why};
 
 /// All that a graph's definition needs.
 pub mod prelude {

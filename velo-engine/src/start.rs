@@ -25,6 +25,7 @@ use crate::store::{self, Backoff};
 use crate::stored::{Control, encode_delta};
 use crate::terms::{Terms, terms};
 use crate::thread::{Decision, End, IfBusy, IfClosed, LINE_MAX, decide};
+use crate::trace::TraceContext;
 use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
@@ -42,6 +43,7 @@ pub struct Start<'a, S: State> {
     graph: &'a Graph<S>,
     begin: Begin<S>,
     pub(crate) terms: Terms,
+    trace: Option<TraceContext>,
 }
 
 /// What a run begins with.
@@ -84,10 +86,18 @@ impl<'a, S: State> Start<'a, S> {
             graph,
             begin,
             terms: Terms::default(),
+            trace: TraceContext::current(),
         }
     }
 
     terms!();
+
+    /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
+    /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
+        self
+    }
 
     /// Starts the run when the transaction of `conn` commits, and only then: with the row that it is
     /// about, or not at all.
@@ -187,6 +197,12 @@ impl<'a, S: State> Start<'a, S> {
                 return Err(EngineError::on(STARTING)(error));
             }
         };
+        if let Some(queue) = &self.terms.queue
+            && let Err(error) = store::gate::balance(self.engine.pool(), queue).await
+        {
+            // The next look of a worker makes up for it.
+            tracing::debug!(run.id = %id, %error, "could not look at the run's queue yet");
+        }
         self.engine.hint();
         Ok(started)
     }
@@ -494,6 +510,8 @@ impl Encoded {
         NewRun {
             thread: start.terms.thread.as_deref(),
             priority: start.terms.priority,
+            lane: start.terms.queue.as_deref(),
+            trace: start.trace.as_ref().map(TraceContext::as_str),
             origin: match &start.begin {
                 Begin::Forked(_, origin) => Some(*origin),
                 _ => None,
@@ -530,6 +548,8 @@ impl Encoded {
             code: graph.queued(),
             priority: 0,
             origin: None,
+            lane: None,
+            trace: None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
+pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod item;
 pub(crate) mod lease;
@@ -28,6 +29,7 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod run;
 pub(crate) mod schedule;
@@ -72,6 +74,18 @@ pub const STATEMENTS: &[&str] = &[
     export::READ,
     export::WRITE,
     failure::RECORD,
+    gate::APPLY,
+    gate::BALANCE,
+    gate::FORGET,
+    gate::LIST,
+    gate::PAUSE,
+    gate::RELEASE,
+    gate::REMOVE,
+    gate::RESUME,
+    gate::SET,
+    gate::TAKE,
+    gate::TELL,
+    gate::TEND,
     health::BACKEND,
     health::HOLDERS,
     health::QUEUE,
@@ -116,6 +130,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    overview::COUNTERS,
+    overview::GRAPHS,
     piece::ADD,
     piece::PRUNE,
     run::GET,

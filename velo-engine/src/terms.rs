@@ -8,6 +8,7 @@ pub(crate) struct Terms {
     pub(crate) id: Option<RunId>,
     pub(crate) thread: Option<String>,
     pub(crate) priority: i16,
+    pub(crate) queue: Option<String>,
     pub(crate) step_limit: Option<u64>,
     pub(crate) if_busy: IfBusy,
     pub(crate) if_closed: IfClosed,
@@ -47,9 +48,24 @@ macro_rules! terms {
             self
         }
 
-        /// Lets runs of a lower number go first; zero otherwise.
+        /// Lets runs of a lower number go first; zero otherwise. Each number is worth a minute of waiting, so
+        /// that a run of whatever number has its turn.
         pub fn priority(mut self, priority: i16) -> Self {
             self.terms.priority = priority;
+            self
+        }
+
+        /// Starts the run into a queue, whose [`Gate`](crate::Gate::Queue) may limit how many of its runs are
+        /// at work at once, how fast they begin, and their share of the workers beside other queues. Name it
+        /// after whom the work is for, or what it needs, such as `tenant/acme`. Queues need not be made; there
+        /// may be as many as there are tenants. The runs that the run starts are of the same queue.
+        ///
+        /// # Panics
+        /// When the name is empty.
+        pub fn queue(mut self, name: impl Into<String>) -> Self {
+            let name = name.into();
+            assert!(!name.is_empty(), "a queue has a name");
+            self.terms.queue = Some(name);
             self
         }
 

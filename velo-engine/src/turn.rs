@@ -13,8 +13,8 @@ mod place;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::admission::Admission;
 use crate::code::Form;
@@ -32,6 +33,7 @@ use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::family;
+use crate::gates::Gates;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::loader::Loader;
@@ -45,6 +47,7 @@ use crate::state::State;
 use crate::store::load::{Halt, Stored};
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
+use crate::trace::{self, TraceContext};
 use crate::vault::{Home, Vault};
 use crate::wait::NewWait;
 
@@ -81,6 +84,8 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// What is paused or limited by name.
+    pub gates: Gates,
     /// How payloads are kept.
     pub vault: Vault,
     /// Reads where runs stand.
@@ -232,11 +237,13 @@ impl<S: State> Serve for Graph<S> {
         let turn = Turn {
             graph: self,
             lease: claim.lease,
+            queue: claim.queue.clone(),
             setting,
             lost: setting.lost.child_token(),
             reach,
             asked: Arc::default(),
             has_family: Arc::default(),
+            trace: OnceLock::new(),
             began: Instant::now(),
         };
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
@@ -258,6 +265,7 @@ impl<S: State> Serve for Graph<S> {
 struct Turn<'a, S: State> {
     graph: &'a Graph<S>,
     lease: Lease,
+    queue: Option<String>,
     setting: &'a Setting,
     /// Of this turn alone: cancelled also when a write was refused.
     lost: CancellationToken,
@@ -266,6 +274,8 @@ struct Turn<'a, S: State> {
     asked: Arc<Notify>,
     /// Whether the run has a parent or children, who are to be told of its end.
     has_family: Arc<AtomicBool>,
+    /// The trace that the run belongs to, once it was read.
+    trace: OnceLock<TraceContext>,
     began: Instant,
 }
 
@@ -331,15 +341,26 @@ impl<S: State> Turn<'_, S> {
             Ok(place) => place,
             Err(end) => return end,
         };
+        let span = tracing::info_span!(
+            trace::TURN,
+            { trace::RUN_ID } = %self.lease.run,
+            { trace::GRAPH } = self.graph.code(),
+            { trace::FENCE } = self.lease.fence,
+        );
+        trace::link(&span, self.trace.get());
+        self.go_on(&mut place).instrument(span).await
+    }
+
+    async fn go_on(&self, place: &mut Place<S>) -> TurnEnd {
         loop {
             if let Some(halt) = place.halt {
                 return self.halt(halt).await;
             }
-            match self.step(&mut place).await {
+            match self.step(place).await {
                 Flow::On => (),
                 Flow::End(end) => return end,
-                Flow::Reload => match self.reload(&place).await {
-                    Ok(Some(again)) => place = again,
+                Flow::Reload => match self.reload(place).await {
+                    Ok(Some(again)) => *place = again,
                     Ok(None) => return TurnEnd::Lost,
                     Err(error) => return self.pause(&described(&error, None)).await,
                 },
@@ -389,6 +410,11 @@ impl<S: State> Turn<'_, S> {
                 Ok(Some(mut stored)) => {
                     let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
                     opened.map_err(|error| error.of_node())?;
+                    if let Some(trace) = stored.trace.as_deref().and_then(|text| text.parse().ok())
+                    {
+                        // It is the same each time.
+                        let _ = self.trace.set(trace);
+                    }
                     if stored.has_family {
                         self.has_family.store(true, Ordering::Relaxed);
                     }
@@ -464,6 +490,13 @@ impl<S: State> Turn<'_, S> {
                     }
                     continue;
                 }
+                // Tasks that are held up have nothing at work: they ask again, and the others go on.
+                () = self.reach.called.notified(), if !place.held_up.is_empty() => {
+                    while let Some(index) = place.let_on() {
+                        waiting.wait(index);
+                    }
+                    continue;
+                }
                 // An attempt that waits beside other work sees the answer when it begins again.
                 () = self.reach.called.notified(), if scenes.iter().any(|scene| scene.is_waiting()) => {
                     running.shutdown().await;
@@ -488,6 +521,12 @@ impl<S: State> Turn<'_, S> {
                 waiting.leave(ended.index);
                 self.count(&ended);
                 scenes.retain(|other| !Arc::ptr_eq(other, &ended.scene));
+                // What it gives back may be what a task of the same step waits for.
+                if ended.scene.may_have_permits()
+                    && let Some(index) = place.let_on()
+                {
+                    waiting.wait(index);
+                }
                 match ended {
                     Ended {
                         index,
@@ -662,8 +701,13 @@ impl<S: State> Turn<'_, S> {
 
     /// Notes what an attempt waits for. It is dropped: when that has come, the node runs again.
     async fn wait(&self, place: &mut Place<S>, scene: &Scene) {
+        let is_held_up = scene.is_held_up();
         self.note_waits(place, scene, &scene.take_waits()).await;
-        place.parked(scene.task);
+        if is_held_up {
+            place.hold_up(scene.task, scene.kept());
+        } else {
+            place.parked(scene.task);
+        }
     }
 
     async fn note_waits(&self, place: &Place<S>, scene: &Scene, waits: &[NewWait]) {
@@ -859,6 +903,10 @@ impl<S: State> Turn<'_, S> {
     fn is_over(&self) -> bool {
         self.setting.stop.is_cancelled()
             || self.reach.halted.is_cancelled()
+            || self
+                .setting
+                .gates
+                .stops(self.graph.code(), self.queue.as_deref())
             || (self.setting.is_crowded.load(Ordering::Relaxed)
                 && self.began.elapsed() >= self.setting.slice)
     }

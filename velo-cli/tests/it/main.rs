@@ -17,3 +17,4 @@ mod serving;
 mod steering;
 mod streaming;
 mod together;
+mod top;

@@ -316,6 +316,8 @@ impl<'a> Counter<'a> {
             code: &self.locked.code,
             priority: self.locked.priority,
             origin: None,
+            lane: None,
+            trace: None,
         };
         start::insert(&mut *self.conn, &new).await?;
         self.live.push(id);

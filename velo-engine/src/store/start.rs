@@ -21,6 +21,10 @@ pub(crate) struct NewRun<'a> {
     pub(crate) code: &'a str,
     pub(crate) priority: i16,
     pub(crate) origin: Option<Origin>,
+    /// The queue.
+    pub(crate) lane: Option<&'a str>,
+    /// The trace that it belongs to, as a `traceparent`.
+    pub(crate) trace: Option<&'a str>,
 }
 
 // A thread that is live already gives no row, and then nothing is inserted at all. Of two starts on
@@ -36,16 +40,16 @@ with thread as (
   where not velo.thread.is_live
   returning name
 ), run as (
-  insert into velo.run (id, nonce, graph, version, fingerprint, thread, origin_run, origin_seq)
-  select $1, $2, $3, $4, $5, $6, $11, $12
+  insert into velo.run (id, nonce, graph, version, fingerprint, thread, origin_run, origin_seq, trace)
+  select $1, $2, $3, $4, $5, $6, $11, $12, $13
   where $6::text is null or exists (select from thread)
   returning id
 ), step as (
   insert into velo.step (run_id, seq, fence, delta, control, snapshot)
   select id, 0, 0, '', $7, $8 from run where $8::bytea <> ''
 )
-insert into velo.queue (run_id, code, priority, ready_at)
-select id, $9, $10, clock_timestamp() from run";
+insert into velo.queue (run_id, code, priority, ready_at, lane)
+select id, $9, $10, clock_timestamp(), $14 from run";
 
 /// Inserts the run; `false` when its thread has a live run.
 pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<bool, sqlx::Error> {
@@ -62,6 +66,8 @@ pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<
         .bind(new.priority)
         .bind(new.origin.map(|origin| origin.run))
         .bind(new.origin.map(|origin| origin.seq))
+        .bind(new.trace)
+        .bind(new.lane)
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)

@@ -131,6 +131,7 @@ with held as (
   update velo.queue q
   set halt = case when h.worker is not null then 'pause' end,
       ready_at = null,
+      gated_at = null,
       wake_at = null
   from held h
   where q.run_id = h.run_id and q.branch = 0
@@ -182,7 +183,7 @@ with held as (
   where has_failed or not $3::boolean
 ), readied as (
   update velo.queue q
-  set ready_at = case when m.worker is null and not m.is_held
+  set ready_at = case when m.worker is null and not m.is_held and q.gated_at is null
                       then coalesce(q.ready_at, clock_timestamp()) end,
       wake_at = case when m.worker is not null then q.wake_at end,
       crashes = case when m.worker is null then 0 else q.crashes end,

@@ -158,7 +158,7 @@ with run as (
   where id = $1
 ), queue as (
   update velo.queue
-  set ready_at = null, is_held = true
+  set ready_at = null, gated_at = null, is_held = true
   where run_id = $1 and branch = 0
 )
 update velo.thread

@@ -16,6 +16,7 @@ use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::observed::Happening;
 use crate::state::State;
 use crate::time_limit::{Pulse, TimeLimit};
+use crate::trace;
 
 /// An attempt that came to its end.
 pub(super) struct Ended<S: State> {
@@ -97,6 +98,7 @@ impl<S: State> Turn<'_, S> {
             emitted: Mutex::default(),
             items: Mutex::default(),
             waits: Mutex::new(waits),
+            permits: Mutex::default(),
             asked: Arc::clone(&self.asked),
             signals: Arc::clone(&place.signals),
             has_family: Arc::clone(&self.has_family),
@@ -106,9 +108,26 @@ impl<S: State> Turn<'_, S> {
             Arc::clone(&place.checkpoint),
             task.input.as_ref(),
         );
+        let node = match self.setting.gates.of_node(self.graph.code(), &task.node) {
+            None => node,
+            Some(gate) => {
+                let scene = Arc::clone(&scene);
+                async move {
+                    scene.pass(gate).await?;
+                    node.await
+                }
+                .boxed()
+            }
+        };
         let span = tracing::info_span!(
-            "node", run.id = %self.lease.run, node.name = %task.node, task.attempt = attempt
+            trace::NODE,
+            { trace::RUN_ID } = %self.lease.run,
+            { trace::NODE_NAME } = %task.node,
+            { trace::STEP } = place.seq + 1,
+            { trace::TASK } = number,
+            { trace::ATTEMPT } = attempt,
         );
+        let context = self.trace.get().cloned();
         scene.observe(Happening::Started { attempt });
         let shown = Arc::clone(&scene);
         running.spawn(
@@ -129,10 +148,19 @@ impl<S: State> Turn<'_, S> {
                         }
                     }
                 };
+                let bounded = async {
+                    match context {
+                        Some(context) => context.scope(bounded).await,
+                        None => bounded.await,
+                    }
+                };
                 let caught = AssertUnwindSafe(bounded).catch_unwind().await;
                 let result =
                     caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
                 scene.voice.settle().await;
+                if scene.may_have_permits() {
+                    scene.release_permits().await;
+                }
                 Ended {
                     index,
                     result,
