@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::migrate::MigrateError;
 use sqlx::{PgConnection, PgPool};
 
+use crate::check::Misfit;
 use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
@@ -559,6 +560,14 @@ pub enum EngineError {
         /// The step.
         seq: i32,
     },
+    /// The graph has no node of this name.
+    #[error("the graph {graph} has no node `{node}`")]
+    NoNode {
+        /// The graph's name and version.
+        graph: String,
+        /// The node.
+        node: String,
+    },
     /// The run is one of another graph than the given one.
     #[error("run {run} is one of the graph `{graph}` and not of `{given}`: give that graph")]
     OtherGraph {
@@ -586,6 +595,16 @@ pub enum EngineError {
     /// A worker has the run at this moment.
     #[error("run {0} is at work: wait until it is paused or waits, or try again")]
     AtWork(RunId),
+    /// The code cannot go on with the run.
+    #[error("{graph} cannot go on with run {run}: {}", .misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Unfit {
+        /// The run.
+        run: RunId,
+        /// The graph and version.
+        graph: String,
+        /// Why.
+        misfits: Vec<Misfit>,
+    },
     /// The run has ended.
     #[error("run {0} has ended: fork it instead")]
     Ended(RunId),
@@ -667,6 +686,19 @@ pub enum EngineError {
     /// There is no worker of this id.
     #[error("there is no worker {0}: it has stopped, or was given up")]
     NoWorker(i32),
+    /// The thread that is to be copied to has runs.
+    #[error("thread `{0}` has runs: copy to one that has none")]
+    ThreadNotEmpty(String),
+    /// The thread that is to be copied has too many runs.
+    #[error(
+        "thread `{thread}` has more than {most} runs: copy its runs one by one, or prune it first"
+    )]
+    ThreadTooLong {
+        /// The thread.
+        thread: String,
+        /// The limit.
+        most: usize,
+    },
     /// Another run has the id that was asked for.
     #[error("another run was started with the id {0}: take another id")]
     IdTaken(RunId),

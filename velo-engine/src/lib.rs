@@ -50,6 +50,7 @@
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
@@ -82,7 +83,9 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod check;
 mod context;
+mod copy;
 mod delete;
 mod diff;
 mod edit;
@@ -99,16 +102,19 @@ mod handling;
 mod health;
 mod history;
 mod migrate;
+mod move_run;
 mod next;
 mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod outline;
 mod overview;
 mod pieces;
 mod places;
 mod resources;
 mod retry;
+mod rule;
 mod run_id;
 mod schema;
 mod shape;
@@ -122,11 +128,14 @@ mod terms;
 mod thread;
 mod time_limit;
 mod turn;
+mod value;
 mod vault;
 mod wait;
 mod why;
 
+pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
@@ -145,11 +154,13 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use outline::{Outline, OutlineNode, Way, WayKind};
 pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use resources::Resources;
 pub use retry::RetryPolicy;
+pub use rule::{FieldRule, MergeRule, RuleError};
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{

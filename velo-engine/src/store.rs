@@ -16,6 +16,7 @@ macro_rules! poke {
 pub(crate) mod child;
 pub(crate) mod code;
 pub(crate) mod commit;
+pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
@@ -29,6 +30,7 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod run;
@@ -61,10 +63,16 @@ pub const STATEMENTS: &[&str] = &[
     code::KEEP,
     code::LACK,
     code::LIVE,
+    code::LIVE_RUNS,
     code::PIN,
+    code::SCHEDULES,
     code::WANTED,
     commit::ALL,
     commit::STEPS,
+    copy::FORK,
+    copy::RESERVE,
+    copy::RUN,
+    copy::THREAD_RUNS,
     delete::DELETE,
     delete::OLD,
     delete::THREAD,
@@ -130,6 +138,9 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    outline::GET,
+    outline::LIST,
+    outline::PUT,
     overview::COUNTERS,
     overview::GRAPHS,
     piece::ADD,

@@ -28,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::admission::Admission;
+use crate::check::Misfit;
 use crate::code::Form;
 use crate::context::Scene;
+use crate::engine::Engine;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::family;
@@ -40,9 +42,11 @@ use crate::loader::Loader;
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
+use crate::outline::Outline;
 use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
+use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::load::{Halt, Stored};
 use crate::store::{self, Backoff};
@@ -53,6 +57,7 @@ use crate::wait::NewWait;
 
 use attempt::Ended;
 use commit::Committed;
+pub(crate) use fit::misfits;
 pub(crate) use place::checkpoint_of;
 use place::{Failures, Place};
 
@@ -180,6 +185,18 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What keeps it from going on with a run, as a worker would find it; nothing when it can, or there is no
+    /// such run.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    async fn misfits(&self, _engine: &Engine, _run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        Ok(Vec::new())
+    }
+
     /// Its shape, for later ones to be compared with.
     fn form(&self) -> Option<Form> {
         None
@@ -188,6 +205,11 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
     /// The graphs whose runs its nodes start: who serves this one serves them too.
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         Vec::new()
+    }
+
+    /// The graph as data, for who does not have its code.
+    fn outline(&self) -> Option<Outline> {
+        None
     }
 
     /// What follows the states of its runs for those who [stream](crate::Engine::stream) them; `None`
@@ -221,12 +243,21 @@ impl<S: State> Serve for Graph<S> {
         Self::outdated(self)
     }
 
+    async fn misfits(&self, engine: &Engine, run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        let mut conn = engine.pool().acquire().await?;
+        misfits(self, engine.vault(), &mut conn, run).await
+    }
+
     fn form(&self) -> Option<Form> {
         Some(Form::of(self.shape(), self.fingerprint()))
     }
 
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         self.child_graphs().to_vec()
+    }
+
+    fn outline(&self) -> Option<Outline> {
+        Some(self.shape().outline())
     }
 
     fn replay(&self) -> Option<Box<dyn Replay>> {

@@ -355,6 +355,11 @@ impl Shift<'_> {
         if let Err(error) = incarnation.advertise(pool, codes.own()).await {
             tracing::warn!(%error, "could not say what the worker has code for");
         }
+        for graph in self.graphs {
+            if let Err(error) = self.engine.publish(&**graph).await {
+                tracing::warn!(graph = graph.code(), %error, "could not tell what the graph is like");
+            }
+        }
         let (lost, retired) = (CancellationToken::new(), CancellationToken::new());
         // When this future is dropped, turns and heartbeat end too: a heartbeat without anybody behind
         // it would keep the runs from others for ever.

@@ -37,6 +37,8 @@ pub(super) struct Parts {
     /// Each node that has an error handler, with that.
     pub(super) handlers: Vec<(Named, Named)>,
     pub(super) default_handler: Option<Named>,
+    /// What nodes were called in older code.
+    pub(super) renamed: Vec<(String, Named)>,
 }
 
 #[derive(Debug)]
@@ -157,6 +159,13 @@ impl<S: State> ShapeBuilder<S> {
         self
     }
 
+    /// Says what `node` was called in older code, so that tasks which that has left are tasks of `node`.
+    #[must_use]
+    pub fn renamed<I>(mut self, was: impl Into<String>, node: NodeKey<S, I>) -> Self {
+        self.parts.renamed.push((was.into(), node.into()));
+        self
+    }
+
     /// Lets at most `tasks` tasks of `node` be at work at once in one run.
     #[must_use]
     pub fn at_most<I>(mut self, node: NodeKey<S, I>, tasks: usize) -> Self {
@@ -209,6 +218,10 @@ impl<S: State> ShapeBuilder<S> {
         for (node, tasks) in parts.limits {
             nodes.entry(node.name).or_default().at_most = Some(tasks);
         }
+        let renamed = parts
+            .renamed
+            .into_iter()
+            .map(|(was, node)| (was, node.name));
         Shape {
             name: self.name,
             version: self.version,
@@ -216,6 +229,7 @@ impl<S: State> ShapeBuilder<S> {
             starts: parts.starts.iter().map(|node| node.name).collect(),
             nodes,
             joins,
+            renamed: renamed.collect(),
             state: PhantomData,
         }
     }

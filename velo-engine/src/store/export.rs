@@ -76,6 +76,8 @@ with given as (
          case when w.kind = 'ask' then coalesce(w.question, 'null') end, w.schema, w.asked_at, w.due_at,
          case when (row ->> 'is_answered')::boolean then coalesce(w.answer, 'null') end, w.refusal, w.is_seen
   from run, jsonb_array_elements($2::jsonb -> 'waits') row, jsonb_populate_record(null::velo.wait, row) w
+  -- Children are not exported: the node starts its own.
+  where w.kind <> 'child'
 ), signals as (
   insert into velo.signal (run_id, name, payload, key, sent_at, used_seq)
   select run.id, i.name, coalesce(i.payload, 'null'), i.key, i.sent_at, i.used_seq

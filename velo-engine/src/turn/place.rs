@@ -84,6 +84,8 @@ impl<S: State> Place<S> {
     pub(super) fn restore(shape: &Shape<S>, stored: Stored) -> Result<Self, ReplayError> {
         let mut checkpoint = checkpoint(&stored)?;
         checkpoint.step_limit = stored.step_limit.or(checkpoint.step_limit);
+        shape.rename(&mut checkpoint.tasks);
+        shape.rename(&mut checkpoint.deferred);
         let mut memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
         for memo in stored.memos {
             memos

@@ -4,6 +4,7 @@
 mod behaviours;
 mod children;
 mod conformance;
+mod copies;
 mod draining;
 mod encryption;
 mod failing;
