@@ -365,6 +365,8 @@ pub(crate) fn failed(error: &EngineError) -> Failure {
     match error {
         EngineError::NoRun(_)
         | EngineError::NotOpen { .. }
+        | EngineError::BadValue(_)
+        | EngineError::TooLarge(_)
         | EngineError::Unstorable { .. }
         | EngineError::NoStep { .. }
         | EngineError::OtherGraph { .. }

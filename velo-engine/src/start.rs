@@ -14,9 +14,10 @@ use crate::executor::{self, Checkpoint};
 use crate::failpoint;
 use crate::fork::Origin;
 use crate::graph::Graph;
+use crate::limits::{Limits, TooLarge};
 use crate::next::Next;
 use crate::run_id::RunId;
-use crate::schema::{ReplayError, decode_state, encode_state};
+use crate::schema::{ReplayError, decode_state, encode_state, unmark};
 use crate::state::{CodecError, ConcurrentUpdate, State};
 use crate::store::start::{self, NewRun};
 use crate::store::steer::{self, Ending};
@@ -121,8 +122,9 @@ impl<'a, S: State> Start<'a, S> {
     ///
     /// # Errors
     /// [`EngineError::ThreadBusy`], [`EngineError::ThreadClosed`], [`EngineError::LineFull`],
-    /// [`EngineError::IdTaken`], [`EngineError::Unstorable`], [`EngineError::BadInput`], or the database's.
-    /// The transaction can go on after all but the last.
+    /// [`EngineError::IdTaken`], [`EngineError::Unstorable`], [`EngineError::BadInput`],
+    /// [`EngineError::BadValue`], [`EngineError::TooLarge`], or the database's. The transaction can go on
+    /// after all but the last.
     ///
     /// # Cancel safety
     /// Dropped half-way, the transaction may or may not hold the run: roll it back.
@@ -426,7 +428,7 @@ const STARTING: &str = "start the run";
 impl<S: State> Start<'_, S> {
     pub(crate) fn encoded(&self) -> Result<Encoded, EngineError> {
         let step_limit = self.terms.step_limit;
-        match &self.begin {
+        let encoded = match &self.begin {
             Begin::State(state) => Encoded::of(self.graph, state, step_limit),
             Begin::Forked(checkpoint, _) => Encoded::new(&checkpoint.state, |_| Checkpoint {
                 step_limit: step_limit.or(checkpoint.step_limit),
@@ -446,7 +448,9 @@ impl<S: State> Start<'_, S> {
                     ..Encoded::of(self.graph, fresh, step_limit)?
                 })
             }
-        }
+        }?;
+        encoded.check(self.engine.vault().limits())?;
+        Ok(encoded)
     }
 }
 
@@ -477,7 +481,7 @@ impl Encoded {
         checkpoint: impl FnOnce(S) -> Checkpoint<S>,
     ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = encode_state(state).map_err(unstorable)?;
+        let state = encode_state(state)?;
         // What cannot be read back is found out now and not by a worker.
         let again = decode_state(&state);
         let checkpoint = checkpoint(again.map_err(|error| match error {
@@ -492,6 +496,10 @@ impl Encoded {
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
             delta: None,
         })
+    }
+
+    pub(crate) fn check(&self, limits: Limits) -> Result<(), TooLarge> {
+        limits.check_input(unmark(&self.state).1)
     }
 
     /// As it is stored of the run `id`.

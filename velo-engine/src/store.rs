@@ -33,6 +33,7 @@ pub(crate) mod outcome;
 pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod start;
@@ -143,6 +144,7 @@ pub const STATEMENTS: &[&str] = &[
     outline::PUT,
     overview::COUNTERS,
     overview::GRAPHS,
+    overview::READY,
     piece::ADD,
     piece::PRUNE,
     run::GET,

@@ -16,6 +16,7 @@ use super::{Context, Scene};
 use crate::codec::SealError;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::state::State;
+use crate::storable;
 use crate::wait::{NewWait, Until, WaitKind};
 
 /// A question about to be asked. Await it; see [`Context::ask`].
@@ -57,7 +58,7 @@ impl<S: State, I> Context<S, I> {
         Ask {
             scene: Arc::clone(&self.scene),
             name: name.into(),
-            question: serde_json::to_value(question).map_err(|error| error.to_string()),
+            question: storable::to_value("question", question).map_err(|error| error.to_string()),
             schema: None,
             default: None,
             answer: PhantomData,
@@ -159,6 +160,9 @@ impl<T: DeserializeOwned> Ask<T> {
             _ => (),
         }
         let (vault, name) = (&self.scene.vault, self.name.as_str());
+        let limits = vault.limits();
+        let fits = limits.check_json(name, Some(&self.scene.node), &question);
+        fits.map_err(|error| error.of_node())?;
         let home = |what| self.scene.home(what, name);
         let sealed = || {
             let schema = self

@@ -27,5 +27,6 @@ mod support;
 mod surviving;
 mod threads;
 mod tracing_runs;
+mod values;
 mod versions;
 mod waiting;
