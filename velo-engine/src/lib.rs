@@ -52,6 +52,7 @@
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
+//! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -84,6 +85,7 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod bulk;
 mod check;
 mod context;
 mod copy;
@@ -93,7 +95,10 @@ mod edit;
 mod engine;
 mod error;
 mod export;
+mod failures;
 mod family;
+mod fence;
+mod fingerprint;
 mod fit;
 mod fork;
 mod gate;
@@ -117,6 +122,7 @@ mod reencrypt;
 mod resources;
 mod retry;
 mod rule;
+mod run_filter;
 mod run_id;
 mod schema;
 mod shape;
@@ -136,6 +142,7 @@ mod vault;
 mod wait;
 mod why;
 
+pub use bulk::{Bulk, BulkAction, BulkStatus};
 pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use copy::COPY_MAX;
@@ -144,6 +151,8 @@ pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
+pub use failures::FailureGroup;
+pub use fence::{Fence, NoFence};
 pub use fork::{Fork, Origin};
 pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
 pub use gates::Gates;
@@ -165,6 +174,7 @@ pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use rule::{FieldRule, MergeRule, RuleError};
+pub use run_filter::RunFilter;
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{

@@ -13,6 +13,7 @@ macro_rules! poke {
     };
 }
 
+pub(crate) mod bulk;
 pub(crate) mod child;
 pub(crate) mod code;
 pub(crate) mod commit;
@@ -21,6 +22,7 @@ pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
+pub(crate) mod failure_group;
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod item;
@@ -49,6 +51,14 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
+    bulk::BATCH_OF_ALL,
+    bulk::BATCH_OF_FAILURES,
+    bulk::BEGIN,
+    bulk::CANCEL,
+    bulk::GET,
+    bulk::LIST,
+    bulk::SAVE,
+    bulk::TAKE,
     child::AT,
     child::ENDING,
     child::ENDINGS,
@@ -83,6 +93,9 @@ pub const STATEMENTS: &[&str] = &[
     export::READ,
     export::WRITE,
     failure::RECORD,
+    failure_group::GROUPS,
+    failure_group::NOTE,
+    failure_group::RUNS,
     gate::APPLY,
     gate::BALANCE,
     gate::FORGET,
@@ -125,6 +138,7 @@ pub const STATEMENTS: &[&str] = &[
     lease::NEIGHBOURS,
     lease::PAUSE,
     lease::REGISTER,
+    lease::SUSPECT,
     lease::SLEEP,
     lease::WAKE,
     load::ALL,

@@ -202,7 +202,8 @@ with held as (
   set status = case when m.worker is not null then r.status
                     when m.is_held then 'waiting'
                     else 'active' end,
-      error = null
+      error = null,
+      failed_as = null
   from meant m
   where r.id = m.run_id
 )

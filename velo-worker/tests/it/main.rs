@@ -10,6 +10,7 @@ mod encryption;
 mod failing;
 mod fencing;
 mod flow;
+mod groups;
 mod handling;
 mod history;
 mod interleavings;
