@@ -658,6 +658,9 @@ pub enum EngineError {
         #[source]
         source: AdvanceError,
     },
+    /// There is no operation of this number.
+    #[error("there is no operation {0}: see the list")]
+    NoBulk(i64),
     /// A gate cannot be limited like this.
     #[error("could not set the limit")]
     Allowance(#[source] BadAllowance),

@@ -52,7 +52,9 @@
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
+//! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
+//! | draw a graph or a run | [`Shape::mermaid`], [`Outline::layout`], [`Engine::progress`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
@@ -84,6 +86,7 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod bulk;
 mod check;
 mod context;
 mod copy;
@@ -93,7 +96,10 @@ mod edit;
 mod engine;
 mod error;
 mod export;
+mod failures;
 mod family;
+mod fence;
+mod fingerprint;
 mod fit;
 mod fork;
 mod gate;
@@ -111,12 +117,15 @@ mod observed;
 mod operate;
 mod outline;
 mod overview;
+mod picture;
 mod pieces;
 mod places;
+mod progress;
 mod reencrypt;
 mod resources;
 mod retry;
 mod rule;
+mod run_filter;
 mod run_id;
 mod schema;
 mod shape;
@@ -134,6 +143,7 @@ mod vault;
 mod wait;
 mod why;
 
+pub use bulk::{Bulk, BulkAction, BulkStatus};
 pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use copy::COPY_MAX;
@@ -142,6 +152,8 @@ pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
+pub use failures::FailureGroup;
+pub use fence::{Fence, NoFence};
 pub use fork::{Fork, Origin};
 pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
 pub use gates::Gates;
@@ -157,12 +169,15 @@ pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
 pub use outline::{Outline, OutlineNode, Way, WayKind};
 pub use overview::{GraphLoad, Overview, Rates, Watch};
+pub use picture::{Layout, PlacedLine, PlacedNode, Point};
 pub use pieces::Pieces;
 pub use places::Places;
+pub use progress::{NodeProgress, NodeState, PROGRESS_STEPS_MAX, RunProgress};
 pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use rule::{FieldRule, MergeRule, RuleError};
+pub use run_filter::RunFilter;
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{

@@ -13,6 +13,7 @@ macro_rules! poke {
     };
 }
 
+pub(crate) mod bulk;
 pub(crate) mod child;
 pub(crate) mod code;
 pub(crate) mod commit;
@@ -21,6 +22,7 @@ pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
+pub(crate) mod failure_group;
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod item;
@@ -33,6 +35,7 @@ pub(crate) mod outcome;
 pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod progress;
 pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
@@ -47,6 +50,14 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
+    bulk::BATCH_OF_ALL,
+    bulk::BATCH_OF_FAILURES,
+    bulk::BEGIN,
+    bulk::CANCEL,
+    bulk::GET,
+    bulk::LIST,
+    bulk::SAVE,
+    bulk::TAKE,
     child::AT,
     child::ENDING,
     child::ENDINGS,
@@ -81,6 +92,9 @@ pub const STATEMENTS: &[&str] = &[
     export::READ,
     export::WRITE,
     failure::RECORD,
+    failure_group::GROUPS,
+    failure_group::NOTE,
+    failure_group::RUNS,
     gate::APPLY,
     gate::BALANCE,
     gate::FORGET,
@@ -122,6 +136,7 @@ pub const STATEMENTS: &[&str] = &[
     lease::NEIGHBOURS,
     lease::PAUSE,
     lease::REGISTER,
+    lease::SUSPECT,
     lease::SLEEP,
     lease::WAKE,
     load::ALL,
@@ -145,6 +160,8 @@ pub const STATEMENTS: &[&str] = &[
     overview::READY,
     piece::ADD,
     piece::PRUNE,
+    progress::CONTROLS,
+    progress::TASKS,
     run::CANCEL,
     run::GET,
     run::HISTORY,

@@ -36,6 +36,8 @@ pub(super) struct Place<S: State> {
     pub(super) outcomes: BTreeMap<i32, Next<S>>,
     pub(super) failures: BTreeMap<i32, Failures>,
     pub(super) waits: BTreeMap<i32, Vec<StoredWait>>,
+    /// Workers in a row that have died at this step.
+    pub(super) crashes: i64,
     /// Tasks that wait for a permit and have nothing at work, the longest waiting first.
     pub(super) held_up: VecDeque<HeldUp>,
     /// Messages that no step has used.
@@ -128,6 +130,7 @@ impl<S: State> Place<S> {
             outcomes,
             failures,
             waits,
+            crashes: stored.crashes,
             held_up: VecDeque::new(),
             signals: Arc::new(Mutex::new(stored.signals)),
             losses: 0,
@@ -259,6 +262,7 @@ impl<S: State> Place<S> {
         self.failures.clear();
         self.waits.clear();
         self.held_up.clear();
+        self.crashes = 0;
         self.losses = 0;
         self.age = (Duration::ZERO, Instant::now());
     }
