@@ -35,6 +35,7 @@ pub(crate) mod outcome;
 pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod progress;
 pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
@@ -161,6 +162,8 @@ pub const STATEMENTS: &[&str] = &[
     overview::READY,
     piece::ADD,
     piece::PRUNE,
+    progress::CONTROLS,
+    progress::TASKS,
     run::GET,
     run::HISTORY,
     run::UNFINISHED,
