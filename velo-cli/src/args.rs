@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use velo_engine::RunId;
+use velo_engine::{QuestionId, RunId};
 
 /// An AI software agency that cannot lose work: every step is committed to Postgres.
 ///
@@ -292,6 +292,18 @@ pub(crate) enum RunsCommand {
     Questions {
         /// The run
         id: Option<RunId>,
+        /// Only those of the runs of this thread
+        #[arg(long)]
+        thread: Option<String>,
+        /// Only those of the runs of the graph of this name
+        #[arg(long)]
+        graph: Option<String>,
+        /// Only those after this one, by its id
+        #[arg(long)]
+        after: Option<QuestionId>,
+        /// Most of them
+        #[arg(long, default_value_t = 100)]
+        limit: i64,
     },
     /// Answer a question
     Answer {
@@ -304,6 +316,13 @@ pub(crate) enum RunsCommand {
         /// Which task asks, if several of the run ask the same
         #[arg(long)]
         task: Option<i32>,
+    },
+    /// Answer several questions of a run, all or none
+    AnswerAll {
+        /// The run
+        id: RunId,
+        /// The answers as a JSON object, by the names of the questions or their ids
+        answers: String,
     },
     /// Send a message to a run
     Signal {

@@ -2,12 +2,14 @@
 
 mod past;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 use velo_agents::agency::Agency;
-use velo_engine::{Engine, EngineError, Question, Run, RunId, RunStatus};
+use velo_engine::{Engine, EngineError, Question, QuestionFilter, Run, RunId, RunStatus};
 
 use crate::args::{HouseArgs, ListArgs, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
@@ -188,12 +190,37 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
                 "terminated; a worker that is at it ends it within a heartbeat",
             );
         }
-        RunsCommand::Questions { id } => {
-            let open = engine
-                .questions(id, LISTED)
-                .await
-                .map_err(|error| failed(&error))?;
-            questions(&open, as_json);
+        RunsCommand::Questions {
+            id,
+            thread,
+            graph,
+            after,
+            limit,
+        } => {
+            let filter = QuestionFilter {
+                run: id,
+                thread,
+                graph,
+                after,
+                limit,
+            };
+            let open = engine.list_questions(&filter).await;
+            questions(&open.map_err(|error| failed(&error))?, as_json);
+        }
+        RunsCommand::AnswerAll { id, answers } => {
+            let given: BTreeMap<String, Value> =
+                serde_json::from_str(&answers).map_err(|error| {
+                    Failure::unusable(format!(
+                        "could not answer: the answers are no JSON object such as {{\"name\": \"Ada\"}}: {error}"
+                    ))
+                })?;
+            let accepted = engine.answer_all(id, given).await;
+            accepted.map_err(|error| failed(&error))?;
+            done(
+                as_json,
+                id,
+                "answered; the run goes on as soon as a worker takes it",
+            );
         }
         RunsCommand::Answer {
             id,
@@ -301,8 +328,9 @@ fn questions(open: &[Question], as_json: bool) {
         return;
     }
     let mut table = table([
-        "run",
-        "task",
+        "id",
+        "graph",
+        "thread",
         "node",
         "name",
         "question",
@@ -311,8 +339,9 @@ fn questions(open: &[Question], as_json: bool) {
     ]);
     for question in open {
         table.add_row([
-            question.run.to_string(),
-            question.task.to_string(),
+            question.id.to_string(),
+            question.graph.clone(),
+            question.thread.clone().unwrap_or_default(),
             question.node.clone(),
             question.name.clone(),
             question.question.to_string(),
@@ -395,6 +424,9 @@ fn failed(error: &EngineError) -> Failure {
     match error {
         EngineError::NoRun(_)
         | EngineError::NotOpen { .. }
+        | EngineError::SeveralOpen { .. }
+        | EngineError::BadAnswer { .. }
+        | EngineError::Ended(_)
         | EngineError::Unstorable { .. }
         | EngineError::NoStep { .. }
         | EngineError::OtherGraph { .. }

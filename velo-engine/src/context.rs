@@ -3,6 +3,7 @@
 mod child;
 mod memo;
 mod scene;
+mod select;
 mod transaction;
 mod wait;
 
@@ -20,6 +21,7 @@ use crate::state::State;
 pub use child::{Child, ChildEnd};
 pub use memo::StepKey;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
+pub use select::Select;
 pub use transaction::{FencedTransaction, NodeTransaction};
 pub use wait::Ask;
 pub(crate) use wait::Seen;
@@ -33,6 +35,7 @@ pub(crate) use wait::Seen;
 /// | write to the database, exactly once | [`tx`](Self::tx) |
 /// | write to the database now, at least once | [`begin`](Self::begin) |
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
+/// | wait for whichever of them comes first | [`select`](Self::select) |
 /// | have another graph do a part | [`child`](Self::child) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |

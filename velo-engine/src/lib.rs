@@ -73,6 +73,7 @@ pub mod schedule;
 pub mod test_kit;
 
 mod admission;
+mod breakpoint;
 mod context;
 mod delete;
 mod diff;
@@ -93,9 +94,11 @@ mod node_failure;
 mod observed;
 mod operate;
 mod places;
+mod question;
 mod resources;
 mod retry;
 mod run_id;
+pub mod schema;
 mod shape;
 mod start;
 mod state;
@@ -107,10 +110,13 @@ mod turn;
 mod wait;
 mod why;
 
-pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use breakpoint::Breakpoints;
+pub use context::{
+    Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
+};
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
-pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
+pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
 pub use fork::{Fork, Origin};
@@ -124,6 +130,7 @@ pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
 pub use places::Places;
+pub use question::{BadQuestionId, Question, QuestionFilter, QuestionId};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_id::RunId;

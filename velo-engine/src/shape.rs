@@ -11,6 +11,7 @@ mod paths;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
+use crate::breakpoint::Breakpoints;
 use crate::state::State;
 
 pub use builder::ShapeBuilder;
@@ -34,6 +35,7 @@ pub struct Shape<S> {
     starts: BTreeSet<&'static str>,
     nodes: BTreeMap<&'static str, NodeShape>,
     joins: Vec<Join>,
+    breakpoints: Breakpoints,
     state: PhantomData<fn() -> S>,
 }
 
@@ -91,6 +93,14 @@ impl<S: State> Shape<S> {
 
     pub(crate) fn node(&self, name: &str) -> Option<&NodeShape> {
         self.nodes.get(name)
+    }
+
+    pub(crate) fn breakpoints(&self) -> &Breakpoints {
+        &self.breakpoints
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.nodes.keys().copied()
     }
 
     pub(crate) fn joins(&self) -> &[Join] {

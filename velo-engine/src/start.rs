@@ -7,10 +7,12 @@ use std::pin::Pin;
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
+use crate::breakpoint::Breakpoints;
 use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
 use crate::fork::Origin;
 use crate::graph::Graph;
+use crate::node::NodeKey;
 use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::start::{self, NewRun};
@@ -32,6 +34,7 @@ pub struct Start<'a, S: State> {
     thread: Option<String>,
     priority: i16,
     step_limit: Option<u64>,
+    breakpoints: Breakpoints,
     forked: Option<(Checkpoint<S>, Origin)>,
 }
 
@@ -45,6 +48,7 @@ impl<'a, S: State> Start<'a, S> {
             thread: None,
             priority: 0,
             step_limit: None,
+            breakpoints: Breakpoints::default(),
             forked: None,
         }
     }
@@ -92,6 +96,34 @@ impl<'a, S: State> Start<'a, S> {
         self
     }
 
+    /// Pauses this run before a step in which `node` has work to do, as
+    /// [`GraphBuilder::pause_before`](crate::GraphBuilder::pause_before) does each run of the graph.
+    pub fn pause_before<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.breakpoints.before.insert(node.name().to_owned());
+        self
+    }
+
+    /// Pauses this run after a step in which `node` has done work, as
+    /// [`GraphBuilder::pause_after`](crate::GraphBuilder::pause_after) does each run of the graph.
+    pub fn pause_after<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.breakpoints.after.insert(node.name().to_owned());
+        self
+    }
+
+    /// Pauses this run before every step.
+    pub fn pause_before_all(mut self) -> Self {
+        let nodes = self.graph.shape().nodes();
+        self.breakpoints.before.extend(nodes.map(str::to_owned));
+        self
+    }
+
+    /// Pauses this run after every step but the last.
+    pub fn pause_after_all(mut self) -> Self {
+        let nodes = self.graph.shape().nodes();
+        self.breakpoints.after.extend(nodes.map(str::to_owned));
+        self
+    }
+
     /// Starts the run when the transaction of `conn` commits, and only then: with the row that it is
     /// about, or not at all.
     ///
@@ -113,7 +145,8 @@ impl<'a, S: State> Start<'a, S> {
     /// ```
     ///
     /// # Errors
-    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::Unstorable`], or the
+    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::Unstorable`],
+    /// [`EngineError::UnknownNode`] when a breakpoint is none of the graph, or the
     /// database's. The transaction can go on after the first two.
     ///
     /// # Cancel safety
@@ -220,9 +253,26 @@ const STARTING: &str = "start the run";
 
 impl<S: State> Start<'_, S> {
     pub(crate) fn encoded(&self) -> Result<Encoded, EngineError> {
+        let shape = self.graph.shape();
+        let Breakpoints { before, after } = &self.breakpoints;
+        if let Some(node) = before
+            .iter()
+            .chain(after)
+            .find(|node| shape.node(node).is_none())
+        {
+            return Err(EngineError::UnknownNode {
+                graph: self.graph.code().to_owned(),
+                node: node.clone(),
+            });
+        }
         match &self.forked {
             Some((checkpoint, _)) => Encoded::new(&self.state, |_| checkpoint.clone()),
-            None => Encoded::of(self.graph, &self.state, self.step_limit),
+            None => Encoded::new(&self.state, |state| {
+                let mut checkpoint = executor::begin(shape, state);
+                checkpoint.step_limit = self.step_limit;
+                checkpoint.breakpoints = self.breakpoints.clone();
+                checkpoint
+            }),
         }
     }
 }
@@ -235,16 +285,8 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    pub(crate) fn of<S: State>(
-        graph: &Graph<S>,
-        state: &S,
-        step_limit: Option<u64>,
-    ) -> Result<Self, EngineError> {
-        Self::new(state, |state| {
-            let mut checkpoint = executor::begin(graph.shape(), state);
-            checkpoint.step_limit = step_limit;
-            checkpoint
-        })
+    pub(crate) fn of<S: State>(graph: &Graph<S>, state: &S) -> Result<Self, EngineError> {
+        Self::new(state, |state| executor::begin(graph.shape(), state))
     }
 
     fn new<S: State>(

@@ -13,6 +13,7 @@ macro_rules! poke {
     };
 }
 
+pub(crate) mod breakpoint;
 pub(crate) mod child;
 pub(crate) mod commit;
 pub(crate) mod delete;
@@ -26,8 +27,10 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod question;
 pub(crate) mod run;
 pub(crate) mod schedule;
+pub(crate) mod select;
 pub(crate) mod start;
 pub(crate) mod wait;
 pub(crate) mod why;
@@ -38,6 +41,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
+    breakpoint::HALTED,
     child::AT,
     child::ENDING,
     child::ENDINGS,
@@ -94,6 +98,9 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    question::ANSWER,
+    question::CLOSE,
+    question::OPEN,
     run::CANCEL,
     run::GET,
     run::HISTORY,
@@ -119,13 +126,12 @@ pub const STATEMENTS: &[&str] = &[
     schedule::PUT,
     schedule::RECORD,
     schedule::SETTLE,
+    select::DECIDE,
     start::NONCE,
     start::START,
     start::THREAD,
     wait::ADD,
-    wait::ANSWER,
     wait::PARK,
-    wait::QUESTIONS,
     wait::REFUSE,
     wait::SEEN,
     wait::SEND,

@@ -321,6 +321,11 @@ impl<S: State> Turn<'_, S> {
         if place.is_complete() {
             return self.commit_stored(place).await;
         }
+        if let Some(stop) = place.stop(self.graph.shape()) {
+            self.write(&Note::Pause(&stop.described())).await;
+            tracing::info!(run.id = %self.lease.run, %stop, "run paused as asked");
+            return Flow::End(TurnEnd::Paused);
+        }
         let due = place.due(Instant::now());
         let mut waiting = Admission::new(self.graph.shape(), &place.checkpoint.tasks, due);
         let mut running = JoinSet::new();

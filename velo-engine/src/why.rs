@@ -272,6 +272,9 @@ impl fmt::Display for Why {
                     .map(|node| format!("{node}: "))
                     .unwrap_or_default();
                 let message = text("message").unwrap_or_else(|| "nobody said why".to_owned());
+                if text("kind").as_deref() == Some(crate::breakpoint::KIND) {
+                    return write!(f, "it is paused at {message}: resume it");
+                }
                 write!(
                     f,
                     "it is paused: {node}{message}; mend the cause and resume it"

@@ -23,6 +23,8 @@ pub(crate) struct Stored {
     pub(crate) is_poked: bool,
     /// Whether it has a parent or children.
     pub(crate) has_family: bool,
+    /// Whether somebody resumed it after its newest step.
+    pub(crate) is_resumed: bool,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
 }
@@ -122,7 +124,7 @@ union all
  join velo.failure f on f.run_id = $1 and f.seq = p.newest + 1
  order by f.task, f.attempt desc)
 union all
-select 'wait', w.task, 0, w.name, w.kind, null, null, null, w.answer, null,
+select 'wait', w.task, w.is_closed::integer, w.name, w.kind, null, null, null, w.answer, null,
        coalesce(w.due_at <= clock_timestamp(), false)
        or (w.kind = 'child'
            and exists (select from velo.child c
@@ -133,8 +135,10 @@ select 'wait', w.task, 0, w.name, w.kind, null, null, null, w.answer, null,
 from place p
 join velo.wait w on w.run_id = $1 and w.seq = p.newest + 1
 union all
-(select 'signal', i.id, 0, i.name, null, null, null, null, i.payload, null, false, false
- from velo.signal i
+(select 'signal', i.id, case when i.kept_seq = p.newest + 1 then i.kept_task else -1 end, i.name, null, null,
+        null, null, i.payload, null, false, false
+ from place p
+ join velo.signal i on true
  where i.run_id = $1 and i.used_seq is null
  order by i.id
  limit $2)
@@ -142,6 +146,10 @@ union all
 select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
 from velo.queue q
 where q.run_id = $1 and q.branch = 0 and q.is_poked
+union all
+select 'resumed', 0, 0, null, null, null, null, null, null, null, false, false
+from place p
+join velo.queue q on q.run_id = $1 and q.branch = 0 and q.resumed_seq = p.newest
 union all
 select 'family', 0, 0, null, null, null, null, null, null, null, false, false
 from velo.run r
@@ -218,15 +226,18 @@ impl Stored {
                 kind: row.label.unwrap_or_default(),
                 answer: row.json,
                 is_due: row.is_due,
+                is_closed: row.b != 0,
                 is_seen: row.is_seen,
             }),
             "signal" => self.signals.push(StoredSignal {
                 id: row.a,
                 name: row.name.unwrap_or_default(),
                 payload: row.json.unwrap_or_default(),
+                kept: (row.b >= 0).then_some(row.b),
             }),
             "poke" => self.is_poked = true,
             "family" => self.has_family = true,
+            "resumed" => self.is_resumed = true,
             other => return Err(odd(other)),
         }
         Ok(())

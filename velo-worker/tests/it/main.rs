@@ -1,6 +1,8 @@
 //! What a user of engine and worker can observe, on a real Postgres.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asking;
+mod breakpoints;
 mod children;
 mod failing;
 mod fencing;
@@ -13,6 +15,7 @@ mod proxy;
 mod roles;
 mod running;
 mod schedules;
+mod selecting;
 mod starting;
 mod support;
 mod surviving;
