@@ -404,7 +404,8 @@ async fn what_a_node_did_before_its_question_is_kept_when_the_answer_comes() {
         }
     });
     let run = engine.start(&graph, Log::default()).await.unwrap();
-    let beside = Beside::start(worker(&engine, graph));
+    // A lease that is lost to a slow machine would have the body run again.
+    let beside = Beside::start(worker(&engine, graph).lease(Duration::from_secs(600)));
     asked(&engine, run, 1).await;
     let written = "select array_agg(xmin::text order by name) from velo.memo";
     let written = sqlx::query_scalar::<_, Vec<String>>(written);
@@ -537,11 +538,11 @@ async fn an_answer_that_is_being_accepted_when_the_time_is_up_counts_and_one_aft
 
 #[tokio::test]
 async fn between_answers_and_the_end_of_their_time_there_is_one_winner() {
-    const RUNS: usize = 24;
+    const RUNS: usize = 16;
     let engine = test_kit::engine().await;
     let graph = single(async |cx: Context<Log>| {
         let ask = cx.ask("go", &"?");
-        let word = ask.or_after(Duration::from_millis(700), "by itself".to_owned());
+        let word = ask.or_after(Duration::from_millis(1_500), "by itself".to_owned());
         Ok(line(word.await?).into())
     });
     let beside = Beside::start(worker(&engine, graph.clone()));
@@ -550,7 +551,16 @@ async fn between_answers_and_the_end_of_their_time_there_is_one_winner() {
         let run = engine.start(&graph, Log::default()).await.unwrap();
         let engine = engine.clone();
         answering.push(tokio::spawn(async move {
-            let question = asked(&engine, run, 1).await.remove(0);
+            let question = loop {
+                if let Some(question) = open(&engine, run).await.pop() {
+                    break question;
+                }
+                // Nobody came to answer in time.
+                if engine.run(run).await.unwrap().status.is_terminal() {
+                    return (run, false);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
             let left = question.expires_at.unwrap() - chrono::Utc::now();
             // Around the end of the time, a little before and a little after.
             let early = Duration::from_millis(10).mul_f64(n as f64 / RUNS as f64);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use velo_engine::prelude::*;
 use velo_engine::{Run, Why, test_kit};
@@ -52,7 +53,8 @@ async fn a_run_is_paused_before_a_node_with_nothing_begun_and_goes_on_once() {
     let calls = Arc::default();
     let graph = chain(&calls).pause_before(TWO).compile().unwrap();
     let run = engine.start(&graph, Log::default()).await.unwrap();
-    let beside = Beside::start(worker(&engine, graph));
+    // A lease that is lost to a slow machine would have a body run again.
+    let beside = Beside::start(worker(&engine, graph).lease(Duration::from_secs(600)));
     let found = stopped(&engine, run, 1).await;
     assert_eq!(found.error.unwrap()["before"], serde_json::json!(["two"]));
     assert_eq!(calls.load(Ordering::SeqCst), 1);
