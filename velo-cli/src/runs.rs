@@ -9,7 +9,9 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 use velo_agents::agency::Agency;
-use velo_engine::{Engine, EngineError, Question, QuestionFilter, Run, RunId, RunStatus};
+use velo_engine::{
+    Engine, EngineError, ListedQuestion, Question, QuestionFilter, Run, RunId, RunStatus,
+};
 
 use crate::args::{HouseArgs, ListArgs, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
@@ -290,10 +292,13 @@ fn list(found: &[Run], as_json: bool) {
 async fn show(engine: &Engine, id: RunId, as_json: bool) -> Result<(), Failure> {
     let run = engine.run(id).await.map_err(|error| failed(&error))?;
     let why = engine.why(id).await.map_err(|error| failed(&error))?;
-    let open = engine
-        .questions(Some(id), LISTED)
-        .await
-        .map_err(|error| failed(&error))?;
+    let of_run = QuestionFilter {
+        run: Some(id),
+        limit: LISTED,
+        ..QuestionFilter::default()
+    };
+    let open = engine.list_questions(&of_run).await;
+    let open = open.map_err(|error| failed(&error))?;
     if as_json {
         print_json(&json!({ "run": run, "why": why, "questions": open }));
         return Ok(());
@@ -319,7 +324,7 @@ async fn show(engine: &Engine, id: RunId, as_json: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-fn questions(open: &[Question], as_json: bool) {
+fn questions(open: &[ListedQuestion], as_json: bool) {
     if as_json {
         return print_json(&open);
     }
@@ -337,11 +342,12 @@ fn questions(open: &[Question], as_json: bool) {
         "until",
         "last answer",
     ]);
-    for question in open {
+    for listed in open {
+        let question = &listed.question;
         table.add_row([
             question.id.to_string(),
-            question.graph.clone(),
-            question.thread.clone().unwrap_or_default(),
+            listed.graph.clone(),
+            listed.thread.clone().unwrap_or_default(),
             question.node.clone(),
             question.name.clone(),
             question.question.to_string(),

@@ -1,7 +1,9 @@
 //! What a node sees of its run, and how it leaves something behind.
 
 mod child;
+mod item;
 mod memo;
+mod say;
 mod scene;
 mod select;
 mod transaction;
@@ -19,7 +21,9 @@ use crate::run_id::RunId;
 use crate::state::State;
 
 pub use child::{Child, ChildEnd};
+pub(crate) use item::ItemWrites;
 pub use memo::StepKey;
+pub(crate) use say::Voice;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
 pub use select::Select;
 pub use transaction::{FencedTransaction, NodeTransaction};
@@ -36,8 +40,10 @@ pub(crate) use wait::Seen;
 /// | write to the database now, at least once | [`begin`](Self::begin) |
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
 /// | wait for whichever of them comes first | [`select`](Self::select) |
+/// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
+/// | tell watchers anywhere, now and perhaps | [`say`](Self::say), [`show`](Self::show) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |
 pub struct Context<S: State, I = ()> {
     scene: Arc<Scene>,

@@ -650,7 +650,7 @@ pub(crate) fn storable(value: &impl Serialize) -> Result<serde_json::Value, Engi
     Ok(value)
 }
 
-fn has_nul(value: &serde_json::Value) -> bool {
+pub(crate) fn has_nul(value: &serde_json::Value) -> bool {
     use serde_json::Value;
     match value {
         Value::String(text) => text.contains('\0'),

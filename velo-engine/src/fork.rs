@@ -75,6 +75,7 @@ impl Engine {
     /// over, neither results of [`Context::step`](crate::Context::step) nor finished tasks of a step
     /// that is not committed: the nodes run again, under the new run's id, and so do their side
     /// effects. The new run counts its steps from zero. Without an edit, a fork is a replay.
+    /// A [stateful subgraph](crate::GraphBuilder::stateful_subgraph) remembers what it had at the step.
     ///
     /// `graph` has the name of the run's graph; its version may be another, as long as it has the nodes
     /// that come next.

@@ -11,7 +11,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use crate::run_id::RunId;
 use crate::store;
 
-pub use crate::store::commit::{StepRow, Then, Verdict, steps as commit_steps};
+pub use crate::store::commit::{StepRow, Then, Verdict, all as commit_all, steps as commit_steps};
 
 /// The right to change one run, until it is given back or taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

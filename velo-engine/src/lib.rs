@@ -48,7 +48,9 @@
 //! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | start runs by the calendar | [`schedule`] |
+//! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
 //!
@@ -63,7 +65,9 @@ extern crate self as velo_engine;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
+pub mod item;
 pub mod lease;
+mod loader;
 pub mod metrics;
 #[cfg(feature = "embedded-postgres")]
 pub mod postgres;
@@ -93,6 +97,7 @@ mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod pieces;
 mod places;
 mod question;
 mod resources;
@@ -104,6 +109,7 @@ mod start;
 mod state;
 mod store;
 mod stored;
+mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
@@ -124,13 +130,15 @@ pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use handling::FailureClass;
 pub use health::{Finding, Grade, examine};
 pub use history::HistoryStep;
+pub use loader::Loader;
 pub use migrate::{Pending, migrate, pending, pending_of};
 pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use pieces::Pieces;
 pub use places::Places;
-pub use question::{BadQuestionId, Question, QuestionFilter, QuestionId};
+pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_id::RunId;
@@ -144,6 +152,10 @@ pub use state::{
 pub use store::child::{ChildRun, OnClose};
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
+pub use stream::{
+    BadPosition, Level, Lost, Position, Replay, RunStream, StreamBuilder, StreamItem, StreamMode,
+    Streamed,
+};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use velo_engine_macros::State;

@@ -8,7 +8,9 @@ use crate::run_id::RunId;
 use crate::schema;
 use crate::store;
 
-pub use crate::store::question::{BadQuestionId, Question, QuestionFilter, QuestionId};
+pub use crate::store::question::{
+    BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId,
+};
 
 const LISTING: &str = "list the open questions";
 const ANSWERING: &str = "answer the question";
@@ -32,7 +34,8 @@ impl Engine {
             limit,
             ..QuestionFilter::default()
         };
-        self.list_questions(&filter).await
+        let listed = self.list_questions(&filter).await?;
+        Ok(listed.into_iter().map(|listed| listed.question).collect())
     }
 
     /// The open questions that the filter lets through, oldest run first, with the schemas of their
@@ -45,9 +48,10 @@ impl Engine {
     /// loop {
     ///     let open = engine.list_questions(&page).await?;
     ///     let Some(last) = open.last() else { break };
-    ///     page.after = Some(last.id.clone());
-    ///     for question in open {
-    ///         println!("{} {}: {}", question.id, question.question, question.schema.unwrap_or_default());
+    ///     page.after = Some(last.question.id.clone());
+    ///     for asked in open {
+    ///         let (graph, question) = (asked.graph, asked.question);
+    ///         println!("{graph} {}: {}", question.question, question.schema.unwrap_or_default());
     ///     }
     /// }
     /// # Ok(())
@@ -62,7 +66,7 @@ impl Engine {
     pub async fn list_questions(
         &self,
         filter: &QuestionFilter,
-    ) -> Result<Vec<Question>, EngineError> {
+    ) -> Result<Vec<ListedQuestion>, EngineError> {
         let filter = QuestionFilter {
             limit: filter.limit.clamp(0, PAGE_MAX),
             ..filter.clone()

@@ -21,17 +21,20 @@ pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod health;
+pub(crate) mod item;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod piece;
 pub(crate) mod question;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod select;
 pub(crate) mod start;
+pub(crate) mod stream;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -53,6 +56,7 @@ pub const STATEMENTS: &[&str] = &[
     child::START,
     child::TOLD,
     child::TO_CANCEL,
+    commit::ALL,
     commit::STEPS,
     delete::DELETE,
     delete::OLD,
@@ -68,6 +72,15 @@ pub const STATEMENTS: &[&str] = &[
     health::QUEUE,
     health::TABLES,
     health::VITALS,
+    item::DELETE,
+    item::GET,
+    item::HAS_VECTORS,
+    item::NAMESPACES,
+    item::PUT,
+    item::REFRESH,
+    item::SEARCH,
+    item::SEARCH_TEXT,
+    item::SWEEP,
     lease::AGE,
     lease::CLAIM,
     lease::ADVERTISE,
@@ -98,6 +111,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    piece::ADD,
+    piece::PRUNE,
     question::ANSWER,
     question::CLOSE,
     question::OPEN,
@@ -130,6 +145,8 @@ pub const STATEMENTS: &[&str] = &[
     start::NONCE,
     start::START,
     start::THREAD,
+    stream::PLACES,
+    stream::READ,
     wait::ADD,
     wait::PARK,
     wait::REFUSE,

@@ -36,13 +36,13 @@ pub(crate) struct Control {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct StoredTask {
+pub(crate) struct StoredTask {
     #[serde(rename = "n")]
-    node: String,
+    pub(crate) node: String,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     send: Option<u32>,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
-    input: Option<Value>,
+    pub(crate) input: Option<Value>,
 }
 
 impl Control {
@@ -87,6 +87,15 @@ impl Control {
     /// The nodes that are next, those of sends as often as they were sent.
     pub(crate) fn nodes(&self) -> Vec<String> {
         self.tasks.iter().map(|task| task.node.clone()).collect()
+    }
+
+    /// The tasks of the next step.
+    pub(crate) fn tasks(&self) -> &[StoredTask] {
+        &self.tasks
+    }
+
+    pub(crate) fn into_tasks(self) -> Vec<StoredTask> {
+        self.tasks
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
@@ -222,6 +231,22 @@ pub(crate) fn decode_outcome<S: State>(
         updates: vec![update],
         route,
     })
+}
+
+/// What a task wrote and where it chose to go, of any graph.
+pub(crate) fn show_outcome(bytes: &[u8]) -> Result<(Value, Option<Vec<String>>), CodecError> {
+    let stored: StoredOutcome = serde_json::from_slice(bytes).map_err(decode_error("outcome"))?;
+    let writes = show_delta(stored.updates.get().as_bytes())?;
+    let nodes = |targets: Vec<StoredTarget>| targets.into_iter().map(|target| target.node);
+    Ok((writes, stored.route.map(|targets| nodes(targets).collect())))
+}
+
+/// What a step wrote, of any graph.
+pub(crate) fn show_delta(bytes: &[u8]) -> Result<Value, CodecError> {
+    if bytes.is_empty() {
+        return Ok(Value::Array(Vec::new()));
+    }
+    serde_json::from_slice(bytes).map_err(decode_error("*"))
 }
 
 fn encode_error(field: &str) -> impl FnOnce(serde_json::Error) -> CodecError {

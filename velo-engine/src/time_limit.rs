@@ -157,6 +157,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// B37: pure.
     #[test]
     fn signs_of_life_put_off_the_idle_limit_and_no_other() {
         let limit = TimeLimit {

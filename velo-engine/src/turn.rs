@@ -31,13 +31,16 @@ use crate::failpoint;
 use crate::family;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
+use crate::loader::Loader;
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
+use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
 use crate::store::{self, Backoff};
+use crate::stream::{Replay, Replaying};
 use crate::wait::NewWait;
 
 use attempt::Ended;
@@ -73,8 +76,12 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// Reads where runs stand.
+    pub load: Loader,
     /// Commits steps.
     pub commit: Arc<dyn Commit>,
+    /// Keeps what nodes say for those who watch.
+    pub pieces: Pieces,
     /// What nodes can ask for by type.
     pub resources: Arc<Resources>,
     /// Who is told what happens.
@@ -144,6 +151,12 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What follows the states of its runs for those who [stream](crate::Engine::stream) them; `None`
+    /// when they cannot be told.
+    fn replay(&self) -> Option<Box<dyn Replay>> {
+        None
+    }
+
     /// Takes a turn with a run of this graph.
     ///
     /// # Cancel safety
@@ -159,6 +172,10 @@ impl<S: State> Serve for Graph<S> {
 
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         self.child_graphs().to_vec()
+    }
+
+    fn replay(&self) -> Option<Box<dyn Replay>> {
+        Some(Box::new(Replaying::<S>(None)))
     }
 
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
@@ -283,7 +300,7 @@ impl<S: State> Turn<'_, S> {
     async fn restore(&self) -> Result<Option<Place<S>>, NodeError> {
         let mut backoff = Backoff::default();
         loop {
-            match store::load::stored(&self.setting.pool, self.lease.run).await {
+            match self.setting.load.stored(self.lease.run).await {
                 Ok(None) => return Ok(None),
                 // Noted first, then read again: what comes after the note is noticed before the run is
                 // given back.

@@ -1,5 +1,5 @@
-//! What any worker does for all: waking runs whose time has come, starting those of schedules, and
-//! taking over from the dead.
+//! What any worker does for all: waking runs whose time has come, starting those of schedules,
+//! taking over from the dead, and deleting documents that have expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use velo_engine::{QUEUE_CHANNEL, lease, schedule};
+use velo_engine::{QUEUE_CHANNEL, item, lease, schedule};
 
 use crate::{host, metrics};
 
@@ -19,6 +19,8 @@ const TIMERS: Duration = Duration::from_secs(2);
 const TIMERS_MIN: Duration = Duration::from_millis(5);
 /// Between two looks at how long runs have waited.
 const MEASURE: Duration = Duration::from_secs(15);
+/// Between two looks at documents that have expired: nobody sees them meanwhile.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Before listening is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -31,7 +33,7 @@ pub(crate) async fn tend(
     changed: Arc<Changes>,
 ) {
     let now = Instant::now();
-    let (mut take_over_at, mut measure_at, mut fire_at) = (now, now, now);
+    let (mut take_over_at, mut measure_at, mut fire_at, mut sweep_at) = (now, now, now, now);
     loop {
         if measure_at <= Instant::now() {
             measure_at = Instant::now() + MEASURE;
@@ -68,6 +70,12 @@ pub(crate) async fn tend(
                 Ok(0) => (),
                 Ok(_) => changed.ready.notify_one(),
                 Err(error) => tracing::warn!(%error, "could not tell of runs that have ended"),
+            }
+        }
+        if sweep_at <= Instant::now() {
+            sweep_at = Instant::now() + SWEEP;
+            if let Err(error) = item::sweep(&pool).await {
+                tracing::warn!(%error, "could not delete documents that have expired");
             }
         }
         // Not at each turn of this loop: runs that sleep for short times may wake it hundreds of times a

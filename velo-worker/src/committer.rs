@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use velo_engine::lease::{StepRow, Verdict, commit_steps};
+use velo_engine::lease::{StepRow, Verdict, commit_all, commit_steps};
 use velo_engine::{Commit, failpoint, is_transient};
 
 use crate::metrics;
@@ -151,7 +151,11 @@ impl Flusher {
             }
         };
         let began = Instant::now();
-        let verdicts = commit_steps(&mut *connection, self.worker, rows).await?;
+        let verdicts = if commit_all(&mut *connection, self.worker, rows).await? {
+            vec![Verdict::Added; rows.len()]
+        } else {
+            commit_steps(&mut *connection, self.worker, rows).await?
+        };
         histogram!(metrics::COMMIT_SECONDS).record(began.elapsed());
         #[allow(clippy::cast_precision_loss, reason = "bounded by BATCH_ROWS")]
         histogram!(metrics::COMMIT_STEPS).record(rows.len() as f64);

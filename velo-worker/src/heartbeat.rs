@@ -46,8 +46,14 @@ async fn beat(
     let mut last = Instant::now();
     loop {
         let asked = Instant::now();
+        // An open connection that does not answer is perhaps cut off, and a new one may do better. A new one
+        // that is slow is not made faster by beginning again.
+        let patience = match connection {
+            Some(_) => interval,
+            None => trust.saturating_sub(last.elapsed()),
+        };
         let beat =
-            tokio::time::timeout(interval, once(incarnation, options, live, &mut connection));
+            tokio::time::timeout(patience, once(incarnation, options, live, &mut connection));
         let beat = tokio::select! {
             biased;
             () = stop.cancelled() => return,

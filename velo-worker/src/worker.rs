@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
-use velo_engine::{Engine, Observed, Resources, RunId, Serve, Setting, TurnEnd, is_transient};
+use velo_engine::{
+    Engine, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
+};
 
 use crate::caretaker::{self, Changes};
 use crate::committer::Committer;
@@ -348,7 +350,9 @@ impl Shift<'_> {
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
+            pieces: Pieces::start(pool),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),
             lost: lost.clone(),

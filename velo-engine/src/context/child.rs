@@ -129,7 +129,9 @@ impl<S: State, I> Context<S, I> {
     }
 
     /// The state that this node's newest child of this name ended with, among those that earlier steps
-    /// of the run have started and that completed: what a child that is to remember begins with.
+    /// of the run have started and that completed: what a child that is to remember begins with. In a
+    /// [fork](crate::Engine::fork), the steps before it count as well, for as long as the run that it was
+    /// forked from is there.
     ///
     /// # Errors
     /// A permanent error when the state is no `C`, or the database's.

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::Seen;
+use super::{ItemWrites, Seen, Voice};
 use crate::lease::Lease;
 use crate::observed::{Happening, Observed};
 use crate::places::{Placed, Places};
@@ -38,9 +38,12 @@ pub(crate) struct Scene {
     pub(crate) lost: CancellationToken,
     pub(crate) resources: Arc<Resources>,
     pub(crate) observer: Option<broadcast::Sender<Observed>>,
+    pub(crate) voice: Voice,
     pub(crate) memos: Mutex<Memos>,
     pub(crate) transaction: tokio::sync::Mutex<Slot>,
     pub(crate) emitted: Mutex<Vec<Emitted>>,
+    /// Documents of the long-term store.
+    pub(crate) items: Mutex<ItemWrites>,
     pub(crate) waits: Mutex<Waits>,
     /// Notified when an attempt of the turn begins to wait.
     pub(crate) asked: Arc<Notify>,
@@ -162,6 +165,7 @@ impl Scene {
     pub(crate) fn is_plain(&self) -> bool {
         !self.has_transaction()
             && lock(&self.emitted).is_empty()
+            && lock(&self.items).is_empty()
             && lock(&self.waits).taken.is_empty()
     }
 

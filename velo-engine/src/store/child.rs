@@ -119,20 +119,31 @@ pub(crate) async fn at(
         .await
 }
 
+// A fork goes on from a step of another run: what that run's children had left by then is its past too.
 pub(crate) const LAST: &str = "\
 -- velo: child.last
+with recursive line (run_id, before_seq, depth) as (
+  select $1::bigint, $2::integer, 0
+  union all
+  select r.origin_run, r.origin_seq + 1, l.depth + 1
+  from line l
+  join velo.run r on r.id = l.run_id
+  where r.origin_run is not null
+    and l.depth < 1000
+)
 select c.child
-from velo.child c
+from line l
+join velo.child c on c.run_id = l.run_id
 join velo.run r on r.id = c.child
-where c.run_id = $1
-  and c.seq < $2
+where c.seq < l.before_seq
   and c.name = $3
   and c.node = $4
   and r.status = 'completed'
-order by c.seq desc, c.task desc
+order by l.depth, c.seq desc, c.task desc
 limit 1";
 
-/// The newest child of this name that a node has started in an earlier step and that has completed.
+/// The newest child of this name that a node has started in an earlier step, of this run or of one that it
+/// was forked from, and that has completed.
 pub(crate) async fn last(
     db: impl PgExecutor<'_>,
     spot: Spot<'_>,

@@ -35,6 +35,10 @@ with gone as (
   delete from velo.event e using gone where e.stream = 'run/' || gone.id
 ), streams as (
   delete from velo.stream t using gone where t.name = 'run/' || gone.id
+), pieces as (
+  delete from velo.piece i using gone where i.run_id = gone.id
+), piece_heads as (
+  delete from velo.piece_head h using gone where h.run_id = gone.id
 ), children as (
   delete from velo.child c using gone where c.run_id = gone.id
 ), endings as (

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool};
 
 use super::wait::{StoredSignal, StoredWait};
@@ -60,7 +61,7 @@ pub(crate) struct StoredFailures {
     pub(crate) counted: i32,
     /// Seconds until the next attempt, zero or less when it is due; `None` when there is none.
     pub(crate) due_in: Option<f64>,
-    pub(crate) error: sqlx::types::Json<Value>,
+    pub(crate) error: Json<Value>,
 }
 
 impl StoredFailures {
@@ -86,78 +87,86 @@ order by seq";
 /// Most unused signals that one look finds; later ones are found by later looks.
 const SIGNALS_MAX: i64 = 1_000;
 
-// All in one statement: a run that was just leased costs one round trip before its first node.
+// All in one statement: a run that was just leased costs one round trip before its first node, or a share of
+// one. The ids come as JSON, since its length says nothing to the planner: of an array it would think that a new
+// plan is worth its while, each time. The bound at the end makes it expect few runs: for a hundred it might
+// compile the plan to machine code, each time.
 pub(crate) const ALL: &str = "\
 -- velo: run.load
-with place as (
-  select (select max(seq) from velo.step where run_id = $1) as newest,
-         (select seq from velo.step where run_id = $1 and snapshot is not null
-          order by seq desc limit 1) as base
-)
-select 'step' as kind, s.seq::bigint as a, 0 as b, null::text as name, null::text as label,
-       s.delta as one, case when s.seq = p.newest then s.control end as two, s.snapshot as three,
-       null::jsonb as json,
-       case when s.seq = p.newest then
-         extract(epoch from clock_timestamp() - greatest(s.at, (
-           select q.resumed_at from velo.queue q where q.run_id = $1 and q.branch = 0)))::float8
-       end as due_in,
-       false as is_due, false as is_seen
-from place p
-join velo.step s on s.run_id = $1 and s.seq >= p.base
-union all
-select 'memo', m.task, 0, m.name, null, m.value, null, null, null, null, false, false
-from place p
-join velo.memo m on m.run_id = $1 and m.seq = p.newest + 1
-union all
-select 'outcome', o.task, 0, null, null, o.outcome, null, null, null, null, false, false
-from place p
-join velo.outcome o on o.run_id = $1 and o.seq = p.newest + 1
-union all
-(select distinct on (f.task)
-        'failure', f.task,
-        (count(*) filter (where not f.is_settled) over (partition by f.task))::integer,
-        null, (max(f.attempt) over (partition by f.task))::text, null, null, null, f.error,
-        case when f.is_settled then 0
-             else extract(epoch from f.retry_at - clock_timestamp())::float8 end,
-        false, false
- from place p
- join velo.failure f on f.run_id = $1 and f.seq = p.newest + 1
- order by f.task, f.attempt desc)
-union all
-select 'wait', w.task, w.is_closed::integer, w.name, w.kind, null, null, null, w.answer, null,
-       coalesce(w.due_at <= clock_timestamp(), false)
-       or (w.kind = 'child'
-           and exists (select from velo.child c
-                       join velo.run r on r.id = c.child
-                       where c.run_id = w.run_id and c.seq = w.seq and c.task = w.task and c.name = w.name
-                         and r.finished_at is not null)),
-       w.is_seen
-from place p
-join velo.wait w on w.run_id = $1 and w.seq = p.newest + 1
-union all
-(select 'signal', i.id, case when i.kept_seq = p.newest + 1 then i.kept_task else -1 end, i.name, null, null,
-        null, null, i.payload, null, false, false
- from place p
- join velo.signal i on true
- where i.run_id = $1 and i.used_seq is null
- order by i.id
- limit $2)
-union all
-select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
-from velo.queue q
-where q.run_id = $1 and q.branch = 0 and q.is_poked
-union all
-select 'resumed', 0, 0, null, null, null, null, null, null, null, false, false
-from place p
-join velo.queue q on q.run_id = $1 and q.branch = 0 and q.resumed_seq = p.newest
-union all
-select 'family', 0, 0, null, null, null, null, null, null, null, false, false
-from velo.run r
-where r.id = $1 and (r.parent is not null or r.has_children)";
+select given.place, found.*
+from jsonb_array_elements_text($1) with ordinality as given (run, place)
+cross join lateral (
+  with place as (
+    select (select max(seq) from velo.step where run_id = given.run::bigint) as newest,
+           (select seq from velo.step where run_id = given.run::bigint and snapshot is not null
+            order by seq desc limit 1) as base
+  )
+  select 'step' as kind, s.seq::bigint as a, 0 as b, null::text as name, null::text as label,
+         s.delta as one, case when s.seq = p.newest then s.control end as two, s.snapshot as three,
+         null::jsonb as json,
+         case when s.seq = p.newest then
+           extract(epoch from clock_timestamp() - greatest(s.at, (
+             select q.resumed_at from velo.queue q where q.run_id = given.run::bigint and q.branch = 0)))::float8
+         end as due_in,
+         false as is_due, false as is_seen
+  from place p
+  join velo.step s on s.run_id = given.run::bigint and s.seq >= p.base
+  union all
+  select 'memo', m.task, 0, m.name, null, m.value, null, null, null, null, false, false
+  from place p
+  join velo.memo m on m.run_id = given.run::bigint and m.seq = p.newest + 1
+  union all
+  select 'outcome', o.task, 0, null, null, o.outcome, null, null, null, null, false, false
+  from place p
+  join velo.outcome o on o.run_id = given.run::bigint and o.seq = p.newest + 1
+  union all
+  (select distinct on (f.task)
+          'failure', f.task,
+          (count(*) filter (where not f.is_settled) over (partition by f.task))::integer,
+          null, (max(f.attempt) over (partition by f.task))::text, null, null, null, f.error,
+          case when f.is_settled then 0
+               else extract(epoch from f.retry_at - clock_timestamp())::float8 end,
+          false, false
+   from place p
+   join velo.failure f on f.run_id = given.run::bigint and f.seq = p.newest + 1
+   order by f.task, f.attempt desc)
+  union all
+  select 'wait', w.task, w.is_closed::integer, w.name, w.kind, null, null, null, w.answer, null,
+         coalesce(w.due_at <= clock_timestamp(), false)
+         or (w.kind = 'child'
+             and exists (select from velo.child c
+                         join velo.run r on r.id = c.child
+                         where c.run_id = w.run_id and c.seq = w.seq and c.task = w.task and c.name = w.name
+                           and r.finished_at is not null)),
+         w.is_seen
+  from place p
+  join velo.wait w on w.run_id = given.run::bigint and w.seq = p.newest + 1
+  union all
+  (select 'signal', i.id, case when i.kept_seq = p.newest + 1 then i.kept_task else -1 end, i.name, null,
+          null, null, null, i.payload, null, false, false
+   from place p
+   join velo.signal i on i.run_id = given.run::bigint and i.used_seq is null
+   order by i.id
+   limit $2)
+  union all
+  select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
+  from velo.queue q
+  where q.run_id = given.run::bigint and q.branch = 0 and q.is_poked
+  union all
+  select 'resumed', 0, 0, null, null, null, null, null, null, null, false, false
+  from place p
+  join velo.queue q on q.run_id = given.run::bigint and q.branch = 0 and q.resumed_seq = p.newest
+  union all
+  select 'family', 0, 0, null, null, null, null, null, null, null, false, false
+  from velo.run r
+  where r.id = given.run::bigint and (r.parent is not null or r.has_children)
+) found
+where given.place between 1 and 1000";
 
 /// A row of [`ALL`], of whatever kind.
 #[derive(Debug, FromRow)]
 struct Row {
+    place: i64,
     kind: String,
     a: i64,
     b: i32,
@@ -174,18 +183,34 @@ struct Row {
 
 /// Reads where the run stands; `None` when there is no such run.
 pub(crate) async fn stored(pool: &PgPool, run: RunId) -> Result<Option<Stored>, sqlx::Error> {
+    Ok(several(pool, &[run]).await?.pop().flatten())
+}
+
+/// Reads where runs stand, in the order of the ids; `None` for one that there is not.
+pub(crate) async fn several(
+    pool: &PgPool,
+    runs: &[RunId],
+) -> Result<Vec<Option<Stored>>, sqlx::Error> {
+    let ids: Vec<i64> = runs.iter().map(|run| run.as_i64()).collect();
     let rows: Vec<Row> = sqlx::query_as(ALL)
-        .bind(run)
+        .bind(Json(ids))
         .bind(SIGNALS_MAX)
         .fetch_all(pool)
         .await?;
-    let mut stored = Stored::default();
+    let mut all: Vec<Stored> = runs.iter().map(|_| Stored::default()).collect();
     for row in rows {
+        let place = usize::try_from(row.place - 1).ok();
+        let stored = place.and_then(|place| all.get_mut(place)).ok_or_else(|| {
+            sqlx::Error::Protocol(format!("run.load answered for place {}", row.place))
+        })?;
         stored.take(row)?;
     }
-    stored.steps.sort_by_key(|step| step.seq);
-    stored.signals.sort_by_key(|signal| signal.id);
-    Ok((!stored.steps.is_empty()).then_some(stored))
+    let sorted = all.into_iter().map(|mut stored| {
+        stored.steps.sort_by_key(|step| step.seq);
+        stored.signals.sort_by_key(|signal| signal.id);
+        (!stored.steps.is_empty()).then_some(stored)
+    });
+    Ok(sorted.collect())
 }
 
 impl Stored {
@@ -218,7 +243,7 @@ impl Stored {
                 number: row.label.and_then(|label| label.parse().ok()).unwrap_or(0),
                 counted: row.b,
                 due_in: row.due_in,
-                error: sqlx::types::Json(row.json.unwrap_or_default()),
+                error: Json(row.json.unwrap_or_default()),
             }),
             "wait" => self.waits.push(StoredWait {
                 task: small?,

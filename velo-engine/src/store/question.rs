@@ -21,10 +21,6 @@ pub struct Question {
     /// The run that asks.
     #[sqlx(rename = "run_id")]
     pub run: RunId,
-    /// The name of its graph.
-    pub graph: String,
-    /// The thread that it is part of.
-    pub thread: Option<String>,
     /// The step that is under way.
     pub seq: i32,
     /// Which task of the step asks.
@@ -44,6 +40,19 @@ pub struct Question {
     pub expires_at: Option<DateTime<Utc>>,
     /// Why the last answer was not taken.
     pub refusal: Option<String>,
+}
+
+/// A question that is open, and the run that asks it.
+#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
+pub struct ListedQuestion {
+    /// The question.
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    pub question: Question,
+    /// The name of the run's graph.
+    pub graph: String,
+    /// The thread that the run is part of.
+    pub thread: Option<String>,
 }
 
 /// What tells a question from all others: its run, step, task and name, such as `482….3.0.approve`.
@@ -160,7 +169,7 @@ limit $8";
 pub(crate) async fn open(
     db: impl PgExecutor<'_>,
     filter: &QuestionFilter,
-) -> Result<Vec<Question>, sqlx::Error> {
+) -> Result<Vec<ListedQuestion>, sqlx::Error> {
     let after = filter.after.as_ref();
     sqlx::query_as(OPEN)
         .bind(filter.run)

@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::parked::UntilParked;
 use super::place::Place;
 use super::{Turn, task_number};
-use crate::context::{Memos, Scene, Seen, Waits};
+use crate::context::{Memos, Scene, Seen, Voice, Waits};
 use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::observed::Happening;
 use crate::state::State;
@@ -93,9 +93,11 @@ impl<S: State> Turn<'_, S> {
             lost: self.lost.clone(),
             resources: Arc::clone(&self.setting.resources),
             observer: self.setting.observer.clone(),
+            voice: Voice::new(&self.setting.pieces),
             memos: Mutex::new(memos),
             transaction: tokio::sync::Mutex::default(),
             emitted: Mutex::default(),
+            items: Mutex::default(),
             waits: Mutex::new(waits),
             asked: Arc::clone(&self.asked),
             signals: Arc::clone(&place.signals),
@@ -132,6 +134,7 @@ impl<S: State> Turn<'_, S> {
                 let caught = AssertUnwindSafe(bounded).catch_unwind().await;
                 let result =
                     caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
+                scene.voice.settle().await;
                 Ended {
                     index,
                     result,

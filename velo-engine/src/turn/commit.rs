@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::place::Place;
 use super::{Flow, Turn, TurnEnd, task_number};
-use crate::context::{Emitted, Scene};
+use crate::context::{Emitted, ItemWrites, Scene};
 use crate::error::{NodeError, NodeErrorKind};
 use crate::events;
 use crate::failpoint;
@@ -45,6 +45,8 @@ impl From<NodeError> for Committed {
 struct Left {
     transaction: Option<Placed>,
     emitted: Vec<Emitted>,
+    /// Documents of the long-term store.
+    items: ItemWrites,
     /// Signals that the node took.
     signals: Vec<i64>,
 }
@@ -59,12 +61,18 @@ impl Left {
         Ok(Self {
             transaction,
             emitted: scene.take_emitted(),
+            items: scene.take_items(),
             signals: scene.taken(),
         })
     }
 
+    /// Whether nothing but what is in the transaction is to be written with the step.
+    fn is_unwritten(&self) -> bool {
+        self.emitted.is_empty() && self.signals.is_empty() && self.items.is_empty()
+    }
+
     fn is_nothing(&self) -> bool {
-        self.transaction.is_none() && self.emitted.is_empty() && self.signals.is_empty()
+        self.transaction.is_none() && self.is_unwritten()
     }
 }
 
@@ -271,15 +279,15 @@ impl<S: State> Turn<'_, S> {
     }
 
     /// The node's transaction, or a new one, with its events and its signals, used by step `seq`.
-    async fn open(&self, left: Left, seq: i32) -> Result<Placed, Committed> {
+    async fn open(&self, mut left: Left, seq: i32) -> Result<Placed, Committed> {
         let opened = async {
-            let mut transaction = match left.transaction {
+            let mut transaction = match left.transaction.take() {
                 Some(transaction) => transaction,
                 None => Placed::unbounded(&self.setting.pool).await?,
             };
             // Before any row is locked: it sets the time after which the server ends what a frozen process has
             // begun. Whether the lease holds is decided later.
-            if !(left.emitted.is_empty() && left.signals.is_empty()) {
+            if !left.is_unwritten() {
                 store::lease::hold(&mut transaction, self.lease).await?;
             }
             let stream = events::run_stream(self.lease.run);
@@ -288,6 +296,7 @@ impl<S: State> Turn<'_, S> {
                 events::append_for(&mut transaction, &stream, &event.kind, &event.body, run)
                     .await?;
             }
+            left.items.write(&mut transaction).await?;
             if !left.signals.is_empty() {
                 let used =
                     store::wait::use_signals(&mut transaction, self.lease.run, &left.signals, seq);
@@ -382,6 +391,7 @@ impl<S: State> Turn<'_, S> {
             let given = left.take().unwrap_or(Left {
                 transaction: None,
                 emitted: Vec::new(),
+                items: ItemWrites::default(),
                 signals: Vec::new(),
             });
             match self.add_outcome(given, seq, task, &bytes).await {

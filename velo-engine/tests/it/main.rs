@@ -5,6 +5,7 @@ mod deferring;
 mod events;
 mod executor;
 mod fields;
+mod items;
 mod joins;
 mod misuse;
 mod routing;

@@ -113,7 +113,7 @@ fn several_outcomes_of_one_node_are_applied_in_order() {
     assert_eq!(at.state.seen, ["a1", "a2", "b", "c"]);
 }
 
-/// B15, with an edge: it is followed unless one of the outcomes has a route.
+/// B15: with an edge, which is followed unless one of the outcomes has a route.
 #[test]
 fn outcomes_without_a_route_follow_the_edges() {
     let shape = graph(&[A, B, C]).edge(A, B).may_go(A, C).compile().unwrap();

@@ -1,3 +1,5 @@
+//! B62, E8: a route to a node of another graph, such as the parent of a root.
+
 use serde::{Deserialize, Serialize};
 use velo_engine::prelude::*;
 

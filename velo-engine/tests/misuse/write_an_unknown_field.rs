@@ -1,3 +1,5 @@
+//! E9: a field that is not there.
+
 use serde::{Deserialize, Serialize};
 use velo_engine::prelude::*;
 

@@ -619,17 +619,17 @@ async fn open_questions_of_all_runs_are_listed_by_page_thread_and_graph_with_the
         ..QuestionFilter::default()
     };
     let first = engine.list_questions(&page).await.unwrap();
-    page.after = Some(first[3].id.clone());
+    page.after = Some(first[3].question.id.clone());
     let second = engine.list_questions(&page).await.unwrap();
     let listed: Vec<(RunId, &str)> = first
         .iter()
         .chain(&second)
-        .map(|question| (question.run, question.name.as_str()))
+        .map(|listed| (listed.question.run, listed.question.name.as_str()))
         .collect();
     runs.sort_unstable();
     let all = runs.iter().flat_map(|run| [(*run, "one"), (*run, "two")]);
     assert_eq!(listed, all.collect::<Vec<_>>());
-    page.after = Some(second[1].id.clone());
+    page.after = Some(second[1].question.id.clone());
     assert!(engine.list_questions(&page).await.unwrap().is_empty());
 
     let of_thread = QuestionFilter {
@@ -638,12 +638,13 @@ async fn open_questions_of_all_runs_are_listed_by_page_thread_and_graph_with_the
     };
     let found = engine.list_questions(&of_thread).await.unwrap();
     assert_eq!(found.len(), 2);
-    assert_eq!(found[0].schema.as_ref().unwrap()["minimum"], json!(0));
+    let question = &found[0].question;
+    assert_eq!(question.schema.as_ref().unwrap()["minimum"], json!(0));
     let told = serde_json::to_value(&found[0]).unwrap();
-    assert_eq!(told["id"], json!(found[0].id.to_string()));
+    assert_eq!(told["id"], json!(question.id.to_string()));
     assert_eq!(
-        (&told["graph"], &told["thread"]),
-        (&json!("left"), &json!("thread/1"))
+        (&told["graph"], &told["thread"], &told["name"]),
+        (&json!("left"), &json!("thread/1"), &json!("one"))
     );
     assert_eq!(open(&engine, other).await.len(), 2);
     beside.stop().await;

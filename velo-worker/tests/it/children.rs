@@ -716,6 +716,7 @@ async fn a_subgraph_decides_by_its_end_where_its_parent_goes() {
     beside.stop().await;
 }
 
+/// B63, B64: side by side.
 #[tokio::test]
 async fn a_subgraph_begins_anew_and_a_stateful_one_where_it_ended() {
     const FRESH: NodeKey<Log, u32> = NodeKey::new("fresh");

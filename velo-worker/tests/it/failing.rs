@@ -278,6 +278,7 @@ async fn finished_branches_do_not_run_again_when_one_of_them_fails() {
     beside.stop().await;
 }
 
+/// E8: a node that is known, and to which this one may not go.
 #[tokio::test]
 async fn a_route_that_was_not_declared_pauses_the_run_and_says_how_to_mend_it() {
     let engine = test_kit::engine().await;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use velo_engine::lease::{self, Incarnation, StepRow, Then, Verdict, commit_steps};
+use velo_engine::lease::{self, Incarnation, StepRow, Then, Verdict, commit_all, commit_steps};
 use velo_engine::prelude::*;
 use velo_engine::{RunStatus, test_kit};
 
@@ -133,6 +133,49 @@ async fn one_lost_lease_in_a_batch_does_not_hold_up_the_others() {
         again.len(),
         2,
         "the two that yielded are ready, the third is still leased"
+    );
+}
+
+#[tokio::test]
+async fn steps_that_are_committed_at_once_are_all_committed_or_none() {
+    let engine = test_kit::engine().await;
+    for _ in 0..3 {
+        engine.start(&graph(), Log::default()).await.unwrap();
+    }
+    let worker = register(&engine).await;
+    let codes = ["one@1".to_owned()];
+    let claims = worker.claim(engine.pool(), &codes, 10, None).await.unwrap();
+    let ends = [Then::Keep, Then::Yield, Then::Finish];
+    let rows = |seq: i32| -> Vec<StepRow> {
+        let held = claims.iter().zip(ends);
+        held.map(|(claim, then)| row(claim.lease, seq, then))
+            .collect()
+    };
+    let steps = async || {
+        let looks = join_all(claims.iter().map(|claim| engine.run(claim.lease.run))).await;
+        let runs = looks.into_iter().map(Result::unwrap);
+        runs.map(|run| (run.steps, run.status)).collect::<Vec<_>>()
+    };
+    let before = steps().await;
+
+    let mut stale = rows(1);
+    stale[2].lease.fence -= 1;
+    let pool = engine.pool();
+    assert!(!commit_all(pool, worker.id(), &stale).await.unwrap());
+    assert_eq!(steps().await, before, "one of the leases is gone");
+
+    assert!(commit_all(pool, worker.id(), &rows(1)).await.unwrap());
+    let after = steps().await;
+    let expected = [RunStatus::Active, RunStatus::Active, RunStatus::Completed];
+    assert_eq!(after, expected.map(|status| (1, status)));
+    let again = worker.claim(pool, &codes, 10, None).await.unwrap();
+    assert_eq!(again.len(), 1, "one of the leases was given back");
+
+    assert!(!commit_all(pool, worker.id(), &rows(1)).await.unwrap());
+    assert_eq!(steps().await, after, "they are committed already");
+    assert_eq!(
+        commit_steps(pool, worker.id(), &rows(1)).await.unwrap(),
+        [Verdict::Repeated; 3]
     );
 }
 

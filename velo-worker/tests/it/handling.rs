@@ -23,6 +23,7 @@ fn quickly(max_attempts: u32) -> RetryPolicy {
     }
 }
 
+/// B28: by class.
 #[tokio::test]
 async fn each_class_of_errors_has_its_policy_and_attempts_are_counted_over_all() {
     let engine = test_kit::engine().await;

@@ -79,6 +79,7 @@ async fn the_state_and_what_came_next_can_be_read_at_every_step() {
     beside.stop().await;
 }
 
+/// B69: side effects included.
 #[tokio::test]
 async fn a_fork_runs_what_came_after_the_step_again_and_leaves_the_original_alone() {
     let (engine, graph, run, beside) = completed().await;
@@ -149,6 +150,7 @@ async fn an_edit_as_a_node_goes_on_with_what_follows_the_node() {
     beside.stop().await;
 }
 
+/// B70: the last step.
 #[tokio::test]
 async fn a_fork_that_could_do_nothing_is_refused() {
     let (engine, graph, run, beside) = completed().await;
@@ -303,6 +305,7 @@ async fn an_edit_is_refused_when_it_comes_late_or_the_run_is_at_work_or_has_ende
     beside.stop().await;
 }
 
+/// E1: edits.
 #[tokio::test]
 async fn of_edits_of_the_same_step_at_once_one_is_committed() {
     let (engine, graph, run, beside) = asking().await;
@@ -443,6 +446,7 @@ async fn a_run_that_is_taken_to_another_database_comes_to_the_same_end() {
     beside.stop().await;
 }
 
+/// B79: a history from elsewhere.
 #[tokio::test]
 async fn a_run_that_has_ended_is_imported_with_its_whole_history() {
     let (engine, _, run, beside) = completed().await;
@@ -460,6 +464,7 @@ async fn a_run_that_has_ended_is_imported_with_its_whole_history() {
     beside.stop().await;
 }
 
+/// B79: what is refused.
 #[tokio::test]
 async fn what_is_no_export_is_not_imported() {
     let (engine, _, run, beside) = completed().await;

@@ -82,6 +82,7 @@ async fn an_attempt_that_takes_too_long_is_dropped_undone_and_tried_again() {
     beside.stop().await;
 }
 
+/// B37: by heartbeats alone.
 #[tokio::test]
 async fn a_node_that_gives_no_sign_of_life_is_dropped_and_one_that_does_is_not() {
     let engine = test_kit::engine().await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod asking;
+mod behaviours;
 mod breakpoints;
 mod children;
 mod failing;
@@ -9,6 +10,7 @@ mod fencing;
 mod handling;
 mod history;
 mod interleavings;
+mod items;
 mod limits;
 mod pooler;
 mod proxy;
@@ -17,6 +19,7 @@ mod running;
 mod schedules;
 mod selecting;
 mod starting;
+mod streams;
 mod support;
 mod surviving;
 mod waiting;

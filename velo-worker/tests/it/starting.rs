@@ -38,6 +38,7 @@ async fn a_run_started_in_a_transaction_exists_only_if_that_commits() {
     beside.stop().await;
 }
 
+/// E1: starts.
 #[tokio::test]
 async fn a_thread_has_one_live_run_however_many_start_at_once() {
     let (engine, graph) = (test_kit::engine().await, graph());

@@ -11,7 +11,7 @@ use velo_engine::{Run, Serve, Why};
 use velo_worker::{Stopped, Worker, WorkerBuilder, WorkerError};
 
 /// Longer than anything here takes, so that a test that hangs fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(State, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Log {

@@ -96,6 +96,7 @@ async fn two_questions_are_open_at_once_and_are_answered_in_any_order() {
     beside.stop().await;
 }
 
+/// E2: answers.
 #[tokio::test]
 async fn of_many_answers_at_once_one_is_accepted() {
     let engine = test_kit::engine().await;

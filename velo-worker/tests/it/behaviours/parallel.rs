@@ -5,7 +5,7 @@ use tokio::sync::{Barrier, Semaphore};
 use velo_engine::prelude::*;
 use velo_engine::test_kit;
 
-use crate::support::{Beside, Sum, completed, line};
+use super::support::{Sum, completed, line, serve};
 
 const START: NodeKey<Sum> = NodeKey::new("start");
 const EACH: NodeKey<Sum, usize> = NodeKey::new("each");
@@ -37,7 +37,7 @@ async fn results_are_in_the_order_of_names_and_not_of_completion() {
         .compile()
         .unwrap();
     let run = engine.start(&graph, Sum::default()).await.unwrap();
-    let beside = Beside::serve(&engine, graph);
+    let beside = serve(&engine, graph);
     completed(&engine, run).await;
     assert_eq!(engine.state::<Sum>(run).await.unwrap().lines, ["a", "b"]);
     beside.stop().await;
@@ -75,7 +75,7 @@ async fn a_limited_node_never_has_more_tasks_at_work_than_it_may() {
         .compile()
         .unwrap();
     let run = engine.start(&graph, Sum::default()).await.unwrap();
-    let beside = Beside::serve(&engine, graph);
+    let beside = serve(&engine, graph);
     completed(&engine, run).await;
     let lines = engine.state::<Sum>(run).await.unwrap().lines;
     let expected: Vec<_> = (0..SENDS).map(|send| send.to_string()).collect();
@@ -115,7 +115,7 @@ async fn a_limited_node_does_not_hold_back_the_others_of_its_step() {
         .compile()
         .unwrap();
     let run = engine.start(&graph, Sum::default()).await.unwrap();
-    let beside = Beside::serve(&engine, graph);
+    let beside = serve(&engine, graph);
     completed(&engine, run).await;
     assert_eq!(engine.state::<Sum>(run).await.unwrap().lines.len(), 4);
     beside.stop().await;

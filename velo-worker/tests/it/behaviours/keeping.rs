@@ -5,7 +5,8 @@ use tokio::sync::Semaphore;
 use velo_engine::prelude::*;
 use velo_engine::test_kit;
 
-use crate::support::{Beside, completed, within};
+use super::support::{completed, serve, serve_briefly};
+use crate::support::within;
 
 #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
 struct Notes {
@@ -90,7 +91,7 @@ async fn a_run_that_stays_with_its_worker_sees_its_untracked_fields() {
     let (at_work, leave) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
     let graph = graph(&at_work, &leave);
     let run = engine.start(&graph, Notes::default()).await.unwrap();
-    let beside = Beside::serve(&engine, graph);
+    let beside = serve(&engine, graph);
     completed(&engine, run).await;
     assert_eq!(engine.state::<Notes>(run).await.unwrap().lines, EXPECTED);
     beside.stop().await;
@@ -102,14 +103,14 @@ async fn a_run_whose_worker_dies_goes_on_the_same_but_for_what_is_untracked() {
     let (at_work, leave) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let graph = graph(&at_work, &leave);
     let run = engine.start(&graph, Notes::default()).await.unwrap();
-    let dying = Beside::serve_briefly(&engine, graph.clone());
+    let dying = serve_briefly(&engine, graph.clone());
     drop(within(at_work.acquire()).await.unwrap());
     dying.die().await;
     let at = engine.checkpoint::<Notes>(run).await.unwrap();
     assert_eq!((at.deferred.len(), at.joins.len()), (1, 1));
 
     leave.add_permits(1);
-    let other = Beside::serve(&engine, graph);
+    let other = serve(&engine, graph);
     completed(&engine, run).await;
     let lines = engine.state::<Notes>(run).await.unwrap().lines;
     let mut expected = EXPECTED.map(str::to_owned);

@@ -1,7 +1,8 @@
 use velo_engine::prelude::*;
 use velo_engine::{RunStatus, test_kit};
 
-use crate::support::{Beside, Calls, Sum, completed, line, reason, settled};
+use super::support::{Calls, Sum, completed, line, reason, serve};
+use crate::support::settled;
 
 const AGAIN: NodeKey<Sum> = NodeKey::new("again");
 
@@ -26,7 +27,7 @@ async fn a_run_pauses_before_the_step_over_its_limit_and_goes_on_under_a_higher_
     let calls = Calls::default();
     let graph = endless(3, &calls);
     let run = engine.start(&graph, Sum::default()).await.unwrap();
-    let beside = Beside::serve(&engine, graph);
+    let beside = serve(&engine, graph);
     assert_eq!(settled(&engine, run).await.status, RunStatus::Paused);
     assert_eq!(
         reason(&engine, run).await,
@@ -39,7 +40,7 @@ async fn a_run_pauses_before_the_step_over_its_limit_and_goes_on_under_a_higher_
     assert_eq!(calls.made(), 3);
     beside.stop().await;
 
-    let higher = Beside::serve(&engine, endless(5, &calls));
+    let higher = serve(&engine, endless(5, &calls));
     assert!(engine.resume(run).await.unwrap());
     assert_eq!(settled(&engine, run).await.status, RunStatus::Paused);
     assert_eq!(engine.state::<Sum>(run).await.unwrap().value, 5);
@@ -52,7 +53,7 @@ async fn a_run_may_be_started_with_a_limit_of_its_own() {
     let graph = endless(3, &Calls::default());
     let start = engine.start(&graph, Sum::default());
     let run = start.step_limit(5).await.unwrap();
-    let beside = Beside::serve(&engine, graph);
+    let beside = serve(&engine, graph);
     assert_eq!(settled(&engine, run).await.status, RunStatus::Paused);
     let at = engine.checkpoint::<Sum>(run).await.unwrap();
     assert_eq!((at.state.value, at.step_limit), (5, Some(5)));
@@ -77,7 +78,7 @@ async fn a_node_sees_how_many_steps_are_left_and_can_end_in_time() {
         .compile()
         .unwrap();
     let run = engine.start(&graph, Sum::default()).await.unwrap();
-    let beside = Beside::serve(&engine, graph);
+    let beside = serve(&engine, graph);
     completed(&engine, run).await;
     let lines = engine.state::<Sum>(run).await.unwrap().lines;
     assert_eq!(lines, ["3", "2", "1"]);

@@ -1,0 +1,184 @@
+//! Pure: in which order what was found of a run is told.
+//!
+//! What belongs to a step comes before it, and steps in their order. Events and what nodes say have places
+//! of their own; between those and the steps the clock decides, which makes the order a good one for
+//! people, and is never what an item's being told once depends on.
+
+use chrono::{DateTime, Utc};
+
+use super::position::Mark;
+use crate::store::stream::{
+    Found, FoundChild, FoundEvent, FoundFailure, FoundOutcome, FoundPiece, FoundStep, FoundWait,
+};
+
+/// One row, at its place in the order.
+#[derive(Debug, Clone)]
+pub(super) enum Entry {
+    Child(FoundChild),
+    Failure(FoundFailure),
+    Wait(FoundWait),
+    /// With the time of its step, or of the look when that is not committed.
+    Outcome(FoundOutcome, DateTime<Utc>),
+    Step(FoundStep),
+    Event(FoundEvent),
+    Piece(FoundPiece),
+}
+
+/// Where a row comes from: each source has an order of its own that is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Pieces,
+    Events,
+    Steps,
+}
+
+impl Entry {
+    fn at(&self) -> DateTime<Utc> {
+        match self {
+            Self::Child(child) => child.at,
+            Self::Failure(failure) => failure.at,
+            Self::Wait(wait) => wait.at,
+            Self::Outcome(_, at) => *at,
+            Self::Step(step) => step.at,
+            Self::Event(event) => event.at,
+            Self::Piece(piece) => piece.at,
+        }
+    }
+
+    /// The step that it belongs to, and its place in that; only of what belongs to steps.
+    fn place(&self) -> (i32, u8) {
+        match self {
+            Self::Child(child) => (child.seq, 0),
+            Self::Failure(failure) => (failure.seq, 0),
+            Self::Wait(wait) => (wait.seq, 0),
+            Self::Outcome(outcome, _) => (outcome.seq, 1),
+            Self::Step(step) => (step.seq, 2),
+            Self::Event(_) | Self::Piece(_) => (i32::MAX, 3),
+        }
+    }
+
+    fn is(&self, mark: &Mark) -> bool {
+        match (self, mark) {
+            (Self::Step(step), Mark::Step(seq)) => step.seq == *seq,
+            (Self::Outcome(outcome, _), Mark::Outcome(task)) => outcome.task == *task,
+            (Self::Wait(wait), Mark::Wait(task, name)) => wait.task == *task && wait.name == *name,
+            _ => false,
+        }
+    }
+}
+
+/// Puts what was found in order, and says whether that is all there was. What was cut off hides what
+/// comes after it, also of other kinds: that is left for the next look.
+///
+/// `begun` is the row of which some items were told already.
+pub(super) fn arrange(found: Found, begun: Option<&Mark>) -> (Vec<Entry>, bool) {
+    let more = found.more;
+    let cut = |is_cut: bool, last: Option<i32>| is_cut.then_some(last).flatten();
+    let children_cut = cut(more.children, found.children.iter().map(|it| it.seq).max());
+    // Up to where the parts of steps are complete.
+    let whole_below = [
+        children_cut,
+        cut(more.outcomes, found.outcomes.iter().map(|it| it.seq).max()),
+        cut(more.failures, found.failures.iter().map(|it| it.seq).max()),
+        cut(more.waits, found.waits.iter().map(|it| it.seq).max()),
+    ];
+    let whole_below = whole_below.into_iter().flatten().min();
+
+    let step_at = |seq: i32| {
+        let step = found.steps.iter().find(|step| step.seq == seq);
+        step.map_or(found.now, |step| step.at)
+    };
+    let outcomes = found
+        .outcomes
+        .iter()
+        .map(|outcome| Entry::Outcome(outcome.clone(), step_at(outcome.seq)));
+    let mut bound: Vec<Entry> = outcomes.collect();
+    bound.extend(found.children.into_iter().map(Entry::Child));
+    bound.extend(found.failures.into_iter().map(Entry::Failure));
+    bound.extend(found.waits.into_iter().map(Entry::Wait));
+    bound.extend(found.steps.into_iter().map(Entry::Step));
+    bound.retain(|entry| match (entry, whole_below) {
+        (_, None) => true,
+        (Entry::Step(step), Some(below)) => step.seq < below,
+        // Children of the task may be among those that were cut off.
+        (Entry::Outcome(outcome, _), Some(_))
+            if children_cut.is_some_and(|cut| outcome.seq >= cut) =>
+        {
+            false
+        }
+        (entry, Some(below)) => entry.place().0 <= below,
+    });
+    bound.sort_by_key(|entry| {
+        let (seq, rank) = entry.place();
+        let at = (rank == 0).then(|| entry.at());
+        (seq, rank, at)
+    });
+    if let Some(place) = begun.and_then(|mark| bound.iter().position(|entry| entry.is(mark))) {
+        let entry = bound.remove(place);
+        bound.insert(0, entry);
+    }
+    let steps_cut = more.steps || whole_below.is_some();
+    let merged = merge(
+        found.pieces.into_iter().map(Entry::Piece),
+        found.events.into_iter().map(Entry::Event),
+        bound.into_iter(),
+    );
+    let kept = [
+        (Source::Pieces, more.pieces),
+        (Source::Events, more.events),
+        (Source::Steps, steps_cut),
+    ];
+    let kept = kept
+        .into_iter()
+        .filter(|(_, is_cut)| *is_cut)
+        .map(|(source, _)| {
+            let last = merged.iter().rposition(|(from, _)| *from == source);
+            last.map_or(0, |last| last + 1)
+        });
+    let kept = kept.min();
+    let is_all = kept.is_none();
+    let entries = merged.into_iter().map(|(_, entry)| entry);
+    let entries = entries.take(kept.unwrap_or(usize::MAX)).collect();
+    (entries, is_all)
+}
+
+/// By time, where the order of each source comes first: a clock that was set back moves nothing.
+fn merge(
+    pieces: impl Iterator<Item = Entry>,
+    events: impl Iterator<Item = Entry>,
+    bound: impl Iterator<Item = Entry>,
+) -> Vec<(Source, Entry)> {
+    let mut merged: Vec<(DateTime<Utc>, Source, Entry)> = Vec::new();
+    let mut add = |source: Source, entries: &mut dyn Iterator<Item = Entry>| {
+        let mut latest = DateTime::<Utc>::MIN_UTC;
+        for entry in entries {
+            latest = latest.max(entry.at());
+            merged.push((latest, source, entry));
+        }
+    };
+    add(Source::Pieces, &mut { pieces });
+    add(Source::Events, &mut { events });
+    add(Source::Steps, &mut { bound });
+    // Stable: of one time, what was said comes before what was emitted, and that before its step.
+    merged.sort_by_key(|(at, ..)| *at);
+    let merged = merged.into_iter();
+    merged.map(|(_, source, entry)| (source, entry)).collect()
+}
+
+/// How many of the things that nodes said are not there any more, of those after the place `read`; with
+/// `None` inside when nobody knows, since the database has crashed in between.
+#[expect(
+    clippy::option_option,
+    reason = "nothing missed differs from an unknown number"
+)]
+pub(super) fn missed(read: i64, found: &Found) -> Option<Option<i64>> {
+    let next = found
+        .pieces
+        .first()
+        .map_or(found.pieces_to + 1, |piece| piece.id);
+    if 0 < read && read < found.pieces_from {
+        return Some(None);
+    }
+    let expected = (read + 1).max(found.pieces_from);
+    (next > expected).then_some(Some(next - expected))
+}
