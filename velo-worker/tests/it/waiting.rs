@@ -160,7 +160,7 @@ async fn a_question_without_an_answer_in_time_takes_its_default_and_is_closed() 
     let graph = single(async |cx: Context<Log>| {
         let ask = cx
             .ask("go", &"?")
-            .or_after(Duration::from_millis(500), "by itself".to_owned());
+            .or_after(Duration::from_secs(3), "by itself".to_owned());
         Ok(line(ask.await?).into())
     });
     let run = engine.start(&graph, Log::default()).await.unwrap();
