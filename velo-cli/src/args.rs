@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use velo_engine::{QuestionId, RunId};
+use velo_engine::{Position, QuestionId, RunId, StreamMode};
 
 /// An AI software agency that cannot lose work: every step is committed to Postgres.
 ///
@@ -226,6 +226,29 @@ pub(crate) enum RunsCommand {
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
+    /// Show what becomes of a run, as it does, until it ends; one item a line
+    Stream {
+        /// The run
+        id: RunId,
+        /// What to show; may be given more than once
+        #[arg(long, value_enum, default_values_t = [Mode::Updates])]
+        mode: Vec<Mode>,
+        /// Only what comes after this place: the position of an item, or the number of a step
+        #[arg(
+            long,
+            value_name = "POSITION",
+            default_value = "-1",
+            hide_default_value = true,
+            allow_hyphen_values = true
+        )]
+        from: Position,
+        /// Also what becomes of the runs that it waits for
+        #[arg(long)]
+        subgraphs: bool,
+        /// End also when the run is paused or waits for somebody
+        #[arg(long)]
+        until_stuck: bool,
+    },
     /// Show what differs in the state between two steps of a run of the agency
     Diff {
         /// The run
@@ -337,6 +360,39 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         key: Option<String>,
     },
+}
+
+/// What of a run is shown, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// The whole state after each step; of runs of the agency
+    Values,
+    /// What each task wrote
+    Updates,
+    /// What models say
+    Messages,
+    /// What nodes emit and show
+    Custom,
+    /// Tasks, as they are planned, end and fail
+    Tasks,
+    /// Steps, as they are committed
+    Checkpoints,
+    /// Tasks and steps
+    Debug,
+}
+
+impl Mode {
+    pub(crate) fn all(self) -> Vec<StreamMode> {
+        match self {
+            Self::Values => vec![StreamMode::Values],
+            Self::Updates => vec![StreamMode::Updates],
+            Self::Messages => vec![StreamMode::Messages],
+            Self::Custom => vec![StreamMode::Custom],
+            Self::Tasks => vec![StreamMode::Tasks],
+            Self::Checkpoints => vec![StreamMode::Checkpoints],
+            Self::Debug => vec![StreamMode::Tasks, StreamMode::Checkpoints],
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

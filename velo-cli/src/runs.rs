@@ -1,6 +1,7 @@
 //! `velo runs` and `velo workers`: looking at runs, and steering them.
 
 mod past;
+mod stream;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use velo_engine::{
     Engine, EngineError, ListedQuestion, Question, QuestionFilter, Run, RunId, RunStatus,
 };
 
-use crate::args::{HouseArgs, ListArgs, RunsArgs, RunsCommand};
+use crate::args::{HouseArgs, ListArgs, Mode, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
 use crate::house::House;
 use crate::paint;
@@ -129,6 +130,21 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
                 }
                 print_table(&table);
             }
+        }
+        RunsCommand::Stream {
+            id,
+            mode,
+            from,
+            subgraphs,
+            until_stuck,
+        } => {
+            let wanted = stream::Wanted {
+                modes: mode.into_iter().flat_map(Mode::all).collect(),
+                from,
+                subgraphs,
+                until_stuck,
+            };
+            stream::stream(agency, id, wanted, as_json).await?;
         }
         RunsCommand::Diff { id, before, after } => {
             past::diff(engine, id, before, after, as_json).await?;

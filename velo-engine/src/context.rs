@@ -19,6 +19,7 @@ use crate::executor::Checkpoint;
 use crate::observed::Happening;
 use crate::run_id::RunId;
 use crate::state::State;
+use crate::vault::Home;
 
 pub use child::{Child, ChildEnd};
 pub(crate) use item::ItemWrites;
@@ -155,6 +156,9 @@ impl<S: State, I> Context<S, I> {
         }
         let body = serde_json::to_value(body)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        let home = Home::named_of_run(self.scene.lease.run, "event", &kind);
+        let sealed = self.scene.vault.seal_json(home, body);
+        let body = sealed.map_err(|error| error.of_node())?;
         self.scene.emit(Emitted { kind, body });
         Ok(())
     }

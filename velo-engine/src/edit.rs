@@ -4,17 +4,20 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
+use crate::code::graph_of;
 use crate::engine::{Engine, EngineError};
 use crate::fork::Edit;
 use crate::graph::Graph;
 use crate::next::{Next, Route};
 use crate::node::NodeKey;
 use crate::run_id::RunId;
+use crate::schema::encode_state;
 use crate::state::State;
 use crate::store;
 use crate::store::edit::EditedStep;
 use crate::stored::{Control, encode_delta};
 use crate::turn::checkpoint_of;
+use crate::vault::Home;
 
 /// Tries when the commit of an earlier lease comes late.
 const TRIES_MAX: u32 = 3;
@@ -118,16 +121,20 @@ impl<S: State> StateEdit<'_, S> {
         if locked.worker.is_some() {
             return Err(EngineError::AtWork(run));
         }
-        if locked.code != self.graph.code() {
+        if !self.graph.is_of(&locked.code) {
             return Err(EngineError::OtherGraph {
                 run,
                 graph: locked.code,
                 given: self.graph.code().to_owned(),
             });
         }
-        let steps = store::load::steps(&mut *tx, run)
+        let mut steps = store::load::steps(&mut *tx, run)
             .await
             .map_err(EngineError::on(EDITING))?;
+        let vault = self.engine.vault();
+        vault
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed(EDITING))?;
         let newest = steps.last().map_or(0, |step| step.seq);
         if self.after.is_some_and(|after| after != newest) {
             return Err(EngineError::MovedOn { run, newest });
@@ -141,7 +148,8 @@ impl<S: State> StateEdit<'_, S> {
             updates: vec![self.update.clone()],
             node: self.node,
         };
-        edit.apply(self.graph.shape(), &mut checkpoint, true)
+        let is_same = graph_of(&locked.code) == self.graph.code();
+        edit.apply(self.graph.shape(), &mut checkpoint, is_same)
             .map_err(|source| EngineError::Refused {
                 run,
                 seq: newest,
@@ -154,20 +162,32 @@ impl<S: State> StateEdit<'_, S> {
         let coded = |error| EngineError::Unstorable {
             source: serde::ser::Error::custom(error),
         };
-        let snapshot = serde_json::to_vec(&checkpoint.state)
-            .map_err(|source| EngineError::Unstorable { source })?;
+        let snapshot =
+            encode_state(&checkpoint.state).map_err(|source| EngineError::Unstorable { source })?;
+        let seq = newest + 1;
+        let seal = |what, plain| {
+            vault
+                .seal(Home::of_step(run, seq, what), plain)
+                .map_err(EngineError::sealed(EDITING))
+        };
         let step = EditedStep {
             run,
-            seq: newest + 1,
+            seq,
             // As if it had been leased once: the receipt of no worker.
             fence: locked.fence + 1,
-            delta: &encode_delta(&[written]).map_err(coded)?,
-            control: &Control::encode_edit(&checkpoint, self.node).map_err(coded)?,
-            snapshot: &snapshot,
+            delta: &seal("delta", encode_delta(&[written]).map_err(coded)?)?,
+            control: &seal(
+                "control",
+                Control::encode_edit(&checkpoint, self.node).map_err(coded)?,
+            )?,
+            snapshot: &seal("snapshot", snapshot)?,
         };
         let is_end = checkpoint.tasks.is_empty();
         let committed = async {
             store::edit::step(&mut tx, &step).await?;
+            if locked.code != self.graph.queued() {
+                store::code::pin(&mut tx, run, self.graph.pinned()).await?;
+            }
             if is_end {
                 store::edit::finish(&mut tx, run).await?;
             }

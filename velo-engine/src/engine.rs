@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::migrate::MigrateError;
 use sqlx::{PgConnection, PgPool};
 
+use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
 use crate::family;
@@ -18,6 +19,7 @@ use crate::start::Start;
 use crate::state::State;
 use crate::store;
 use crate::turn::checkpoint_of;
+use crate::vault::{Home, Vault};
 use crate::why::Why;
 
 use crate::store::child::ChildRun;
@@ -51,6 +53,7 @@ pub struct Engine {
     pool: PgPool,
     places: Places,
     hints: Arc<Hints>,
+    vault: Vault,
 }
 
 impl Engine {
@@ -72,8 +75,33 @@ impl Engine {
         Self {
             places: Places::of(&pool),
             hints: Arc::default(),
+            vault: Vault::default(),
             pool,
         }
+    }
+
+    /// Seals all that it writes from now on with `codec`, and opens with it what is sealed. Workers take the
+    /// codec of the engine that they are given, so give all processes one that has the same keys.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "encryption")]
+    /// # async fn example(pool: sqlx::PgPool, key: [u8; 32]) -> Result<(), Box<dyn std::error::Error>> {
+    /// use velo_engine::{Engine, codec::Keyring};
+    ///
+    /// let engine = Engine::connect(pool).with_codec(Keyring::new("2026-11", &key)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_codec(mut self, codec: impl Codec) -> Self {
+        self.vault.set_codec(Arc::new(codec));
+        self
+    }
+
+    /// How it keeps payloads, for its workers.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// The database.
@@ -104,9 +132,11 @@ impl Engine {
     /// Reads only.
     pub async fn run(&self, run: RunId) -> Result<Run, EngineError> {
         let found = store::run::get(&self.pool, run).await;
-        found
+        let mut found = found
             .map_err(EngineError::on("read the run"))?
-            .ok_or(EngineError::NoRun(run))
+            .ok_or(EngineError::NoRun(run))?;
+        self.vault.show_run(&mut found);
+        Ok(found)
     }
 
     /// What a run is doing, or why it is doing nothing.
@@ -119,7 +149,9 @@ impl Engine {
     pub async fn why(&self, run: RunId) -> Result<Why, EngineError> {
         let facts = store::why::facts(&self.pool, run).await;
         let facts = facts.map_err(EngineError::on("read why the run is as it is"))?;
-        facts.map(Why::of).ok_or(EngineError::NoRun(run))
+        let mut facts = facts.ok_or(EngineError::NoRun(run))?;
+        self.vault.show_facts(run, &mut facts);
+        Ok(Why::of(facts))
     }
 
     /// The registered workers, oldest first; at most `limit` and [`PAGE_MAX`].
@@ -147,9 +179,8 @@ impl Engine {
         before: Option<RunId>,
         limit: i64,
     ) -> Result<Vec<Run>, EngineError> {
-        store::run::unfinished(&self.pool, before, limit.clamp(0, PAGE_MAX))
-            .await
-            .map_err(EngineError::on("list the runs"))
+        let found = store::run::unfinished(&self.pool, before, limit.clamp(0, PAGE_MAX)).await;
+        self.shown(found)
     }
 
     /// Runs of these statuses, newest first, older than `before`; at most `limit` and [`PAGE_MAX`].
@@ -165,9 +196,14 @@ impl Engine {
         before: Option<RunId>,
         limit: i64,
     ) -> Result<Vec<Run>, EngineError> {
-        store::run::list(&self.pool, statuses, before, limit.clamp(0, PAGE_MAX))
-            .await
-            .map_err(EngineError::on("list the runs"))
+        let found = store::run::list(&self.pool, statuses, before, limit.clamp(0, PAGE_MAX)).await;
+        self.shown(found)
+    }
+
+    fn shown(&self, found: Result<Vec<Run>, sqlx::Error>) -> Result<Vec<Run>, EngineError> {
+        let mut runs = found.map_err(EngineError::on("list the runs"))?;
+        runs.iter_mut().for_each(|run| self.vault.show_run(run));
+        Ok(runs)
     }
 
     /// What a run has done after step `after`, oldest step first, with all that was written; at most
@@ -185,7 +221,10 @@ impl Engine {
         limit: i64,
     ) -> Result<Vec<HistoryStep>, EngineError> {
         let stored = store::run::history(&self.pool, run, after, limit.clamp(0, PAGE_MAX)).await;
-        let stored = stored.map_err(EngineError::on("read the run's history"))?;
+        let mut stored = stored.map_err(EngineError::on("read the run's history"))?;
+        self.vault
+            .open_history(run, &mut stored)
+            .map_err(EngineError::sealed("read the run's history"))?;
         let steps: Result<Vec<_>, _> = stored.iter().map(HistoryStep::of).collect();
         steps.map_err(|source| EngineError::Unreadable {
             run,
@@ -232,9 +271,12 @@ impl Engine {
     /// # Cancel safety
     /// Reads only.
     pub async fn checkpoint<S: State>(&self, run: RunId) -> Result<Checkpoint<S>, EngineError> {
-        let steps = store::load::steps(&self.pool, run)
+        let mut steps = store::load::steps(&self.pool, run)
             .await
             .map_err(EngineError::on("read the run's steps"))?;
+        self.vault
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed("read the run's steps"))?;
         if steps.is_empty() {
             return Err(EngineError::NoRun(run));
         }
@@ -366,7 +408,11 @@ impl Engine {
         payload: &impl Serialize,
         key: Option<&str>,
     ) -> Result<(), EngineError> {
-        let payload = storable(payload)?;
+        let home = Home::named_of_run(run, "signal", name);
+        let payload = self
+            .vault
+            .seal_json(home, storable(payload)?)
+            .map_err(EngineError::sealed("send the message"))?;
         let sent = store::wait::send(&mut *conn, run, name, &payload, key)
             .await
             .map_err(EngineError::on("send the message"))?;
@@ -422,9 +468,15 @@ impl Engine {
         after: i64,
         limit: i64,
     ) -> Result<Vec<Event>, EngineError> {
-        events::read(&self.pool, &events::run_stream(run), after, limit)
+        const READING: &str = "read the run's events";
+        let mut found = events::read(&self.pool, &events::run_stream(run), after, limit)
             .await
-            .map_err(EngineError::on("read the run's events"))
+            .map_err(EngineError::on(READING))?;
+        found
+            .iter_mut()
+            .try_for_each(|event| self.vault.open_event(run, event))
+            .map_err(EngineError::sealed(READING))?;
+        Ok(found)
     }
 
     /// Wakes workers that wait. What is lost here is found by their own looking.
@@ -603,6 +655,15 @@ pub enum EngineError {
         #[source]
         source: serde_json::Error,
     },
+    /// Something cannot be sealed or opened; see [`codec`](crate::codec).
+    #[error("could not {doing}")]
+    Sealed {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: SealError,
+    },
     /// What is stored does not fit the type.
     #[error(
         "could not read the state of run {run}: is it a run of another graph, or did the type change?"
@@ -619,6 +680,10 @@ pub enum EngineError {
 impl EngineError {
     pub(crate) fn on(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Database { doing, source }
+    }
+
+    pub(crate) fn sealed(doing: &'static str) -> impl FnOnce(SealError) -> Self {
+        move |source| Self::Sealed { doing, source }
     }
 
     /// Whether the same call may succeed later.

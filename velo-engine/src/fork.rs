@@ -54,9 +54,12 @@ impl Engine {
         run: RunId,
         seq: i32,
     ) -> Result<Checkpoint<S>, EngineError> {
-        let steps = store::origin::steps_at(self.pool(), run, seq)
+        let mut steps = store::origin::steps_at(self.pool(), run, seq)
             .await
             .map_err(EngineError::on("read the run's steps"))?;
+        self.vault()
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed("read the run's steps"))?;
         if steps.last().is_none_or(|step| step.seq != seq) {
             // A run that is not there is told from one that has not come so far.
             self.run(run).await?;

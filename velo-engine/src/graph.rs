@@ -1,6 +1,6 @@
 //! A graph: a checked shape, and the work of each of its nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::code::{self, Need};
 use crate::context::{Context, Scene};
 use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::executor::Checkpoint;
@@ -18,6 +19,7 @@ use crate::node::{Node, NodeKey};
 use crate::retry::RetryPolicy;
 use crate::shape::{Shape, ShapeBuilder, ShapeError, Sources};
 use crate::state::State;
+use crate::store::code::Pinned;
 use crate::turn::Serve;
 
 /// Names the fingerprints of graphs among all name-based UUIDs.
@@ -54,6 +56,9 @@ struct Inner<S: State> {
     children: Vec<Arc<dyn Serve>>,
     handling: Handling,
     code: String,
+    /// What the queue calls its runs.
+    queued: String,
+    continues: BTreeSet<u32>,
     fingerprint: Uuid,
 }
 
@@ -68,6 +73,7 @@ impl<S: State> Graph<S> {
             default_retry: RetryPolicy::default(),
             children: Vec::new(),
             handling: Handling::default(),
+            continues: BTreeSet::new(),
         }
     }
 
@@ -88,6 +94,62 @@ impl<S: State> Graph<S> {
     #[must_use]
     pub fn fingerprint(&self) -> Uuid {
         self.inner.fingerprint
+    }
+
+    /// What the queue calls its runs: name, version, and the version of the state after the first one.
+    pub(crate) fn queued(&self) -> &str {
+        &self.inner.queued
+    }
+
+    /// What the queue calls the runs that it goes on with, its own first.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        self.codes_of(&(S::OLDEST..=S::VERSION).rev())
+    }
+
+    /// What the queue would call runs of it whose state is too old for it to read.
+    pub(crate) fn outdated(&self) -> Vec<String> {
+        self.codes_of(&(1..S::OLDEST))
+    }
+
+    fn codes_of(&self, states: &(impl Iterator<Item = u32> + Clone)) -> Vec<String> {
+        let versions = std::iter::once(self.shape().version()).chain(self.inner.continues.clone());
+        let graphs = versions.map(|version| format!("{}@{version}", self.shape().name()));
+        let codes = graphs.flat_map(|graph| {
+            let states = states.clone();
+            states.map(move |state| code::with_state(&graph, state))
+        });
+        codes.collect()
+    }
+
+    /// What runs are pinned to that it goes on with.
+    pub(crate) fn pinned(&self) -> Pinned<'_> {
+        Pinned {
+            code: self.queued(),
+            version: self.shape().version().cast_signed(),
+            fingerprint: self.fingerprint(),
+        }
+    }
+
+    /// Whether it is of the graph and version that the queue names so, or continues that.
+    pub(crate) fn is_of(&self, queued: &str) -> bool {
+        let graph = code::graph_of(queued);
+        self.codes()
+            .iter()
+            .any(|code| code::graph_of(code) == graph)
+    }
+
+    /// Whether it goes on with runs that the queue calls so.
+    pub(crate) fn has(&self, queued: &str) -> bool {
+        let Some(need) = Need::of(queued) else {
+            return self.codes().iter().any(|code| code == queued);
+        };
+        self.is_of(queued)
+            && match need {
+                Need::Node(node) => self.work(&node).is_some(),
+                Need::Shape(fingerprint) => fingerprint == self.fingerprint(),
+                Need::Reads(version) => (S::OLDEST..=S::VERSION).contains(&version),
+                Need::Writes(version) => version == S::VERSION,
+            }
     }
 
     pub(crate) fn child_graphs(&self) -> &[Arc<dyn Serve>] {
@@ -131,6 +193,7 @@ pub struct GraphBuilder<S: State> {
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
     pub(crate) handling: Handling,
+    continues: BTreeSet<u32>,
 }
 
 impl<S: State> GraphBuilder<S> {
@@ -271,6 +334,18 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
+    /// Has runs of these versions of the graph go on with this one, at whatever step they are, as soon as a
+    /// worker with it claims them; without it they stay with the version that they began with. A worker
+    /// that has both versions leaves each run to its own.
+    ///
+    /// A run that this version cannot go on with is left to a worker with the other: one whose next node
+    /// is gone here, or whose joins have begun to wait and are others here.
+    #[must_use]
+    pub fn continues(mut self, versions: impl IntoIterator<Item = u32>) -> Self {
+        self.continues.extend(versions);
+        self
+    }
+
     /// Checks the whole graph.
     ///
     /// # Errors
@@ -278,9 +353,14 @@ impl<S: State> GraphBuilder<S> {
     pub fn compile(self) -> Result<Graph<S>, ShapeErrors> {
         let shape = self.shape.compile().map_err(ShapeErrors)?;
         let fingerprint = Uuid::new_v5(&FINGERPRINTS, shape.structure().as_bytes());
+        let code = format!("{}@{}", shape.name(), shape.version());
+        let mut continues = self.continues;
+        continues.remove(&shape.version());
         Ok(Graph {
             inner: Arc::new(Inner {
-                code: format!("{}@{}", shape.name(), shape.version()),
+                queued: code::with_state(&code, S::VERSION),
+                code,
+                continues,
                 shape,
                 nodes: self.nodes,
                 retries: self.retries,

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::schema::unmark;
 use crate::state::CodecError;
 use crate::store::run::StoredHistory;
 use crate::stored::Control;
@@ -34,9 +35,11 @@ impl HistoryStep {
         let writes = if stored.delta.is_empty() {
             Value::Array(Vec::new())
         } else {
-            serde_json::from_slice(&stored.delta).map_err(|source| CodecError::Decode {
-                field: "*".to_owned(),
-                source,
+            serde_json::from_slice(unmark(&stored.delta).1).map_err(|source| {
+                CodecError::Decode {
+                    field: "*".to_owned(),
+                    source,
+                }
             })?
         };
         Ok(Self {

@@ -62,10 +62,13 @@
 #[cfg(test)]
 extern crate self as velo_engine;
 
+pub mod code;
+pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
 pub mod item;
+pub mod json_schema;
 pub mod lease;
 mod loader;
 pub mod metrics;
@@ -86,6 +89,7 @@ mod engine;
 mod error;
 mod export;
 mod family;
+mod fit;
 mod fork;
 mod graph;
 mod handling;
@@ -103,7 +107,7 @@ mod question;
 mod resources;
 mod retry;
 mod run_id;
-pub mod schema;
+mod schema;
 mod shape;
 mod start;
 mod state;
@@ -113,6 +117,7 @@ mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
+mod vault;
 mod wait;
 mod why;
 
@@ -142,6 +147,7 @@ pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, Ques
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use run_id::RunId;
+pub use schema::{ReplayError, Written};
 pub use shape::{
     DEFAULT_STEP_LIMIT, NAME_MAX, NODES_MAX, Shape, ShapeBuilder, ShapeError, Sources,
 };
@@ -158,6 +164,7 @@ pub use stream::{
 };
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
+pub use vault::Vault;
 pub use velo_engine_macros::State;
 pub use why::{AwaitedChild, Why};
 

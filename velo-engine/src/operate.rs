@@ -1,8 +1,11 @@
 //! What an operator can do with a run beside resuming and cancelling it.
 
+use serde_json::json;
+
 use crate::engine::{Engine, EngineError};
 use crate::run_id::RunId;
 use crate::store;
+use crate::vault::Home;
 
 impl Engine {
     /// Counts a task of a paused run as finished without having written anything: the edges of its node
@@ -37,6 +40,11 @@ impl Engine {
     pub async fn terminate(&self, run: RunId, reason: &str) -> Result<bool, EngineError> {
         // jsonb has no NUL.
         let reason = reason.replace('\0', "\u{fffd}");
+        let reason = json!({ "kind": "terminated", "message": reason });
+        let reason = self
+            .vault()
+            .seal_json(Home::of_run(run, "error"), reason)
+            .map_err(EngineError::sealed("terminate the run"))?;
         store::operator::terminate(self.pool(), run, &reason)
             .await
             .map_err(EngineError::on("terminate the run"))

@@ -4,9 +4,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::engine::{Engine, EngineError, PAGE_MAX, storable};
+use crate::json_schema;
 use crate::run_id::RunId;
-use crate::schema;
 use crate::store;
+use crate::vault::Home;
 
 pub use crate::store::question::{
     BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId,
@@ -71,9 +72,14 @@ impl Engine {
             limit: filter.limit.clamp(0, PAGE_MAX),
             ..filter.clone()
         };
-        store::question::open(self.pool(), &filter)
+        let mut found = store::question::open(self.pool(), &filter)
             .await
-            .map_err(EngineError::on(LISTING))
+            .map_err(EngineError::on(LISTING))?;
+        found
+            .iter_mut()
+            .try_for_each(|listed| self.vault().open_question(&mut listed.question))
+            .map_err(EngineError::sealed(LISTING))?;
+        Ok(found)
     }
 
     /// Answers a question, and has its run go on. Of two answers one is accepted.
@@ -95,7 +101,8 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let answer = storable(answer)?;
         fits(question, &answer)?;
-        let accepted = store::question::answer(self.pool(), &question.id, &answer)
+        let sealed = self.sealed(question, answer)?;
+        let accepted = store::question::answer(self.pool(), &question.id, &sealed)
             .await
             .map_err(EngineError::on(ANSWERING))?;
         if !accepted {
@@ -167,7 +174,7 @@ impl Engine {
             let question = named(run, name.as_ref(), &open)?;
             let answer = storable(&answer)?;
             fits(question, &answer)?;
-            given.push((question, answer));
+            given.push((question, self.sealed(question, answer)?));
         }
         // Rows are locked in the order of their runs: two that answer several runs do not wait for each other.
         given.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
@@ -187,6 +194,21 @@ impl Engine {
         tx.commit().await.map_err(EngineError::on(ANSWERING))?;
         self.hint();
         Ok(())
+    }
+
+    /// An answer as it is stored.
+    fn sealed(&self, question: &Question, answer: Value) -> Result<Value, EngineError> {
+        let Question {
+            run,
+            seq,
+            task,
+            name,
+            ..
+        } = question;
+        let home = Home::of_task(*run, *seq, *task, "answer", name);
+        self.vault()
+            .seal_json(home, answer)
+            .map_err(EngineError::sealed(ANSWERING))
     }
 }
 
@@ -211,7 +233,7 @@ fn named<'a>(run: RunId, name: &str, open: &'a [Question]) -> Result<&'a Questio
 /// Whether the answer is what the question's schema asks for.
 fn fits(question: &Question, answer: &Value) -> Result<(), EngineError> {
     let problems = match &question.schema {
-        Some(schema) => schema::problems(answer, schema),
+        Some(schema) => json_schema::problems(answer, schema),
         None => Vec::new(),
     };
     if problems.is_empty() {

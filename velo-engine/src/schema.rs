@@ -1,381 +1,420 @@
-//! What is wrong with a value under a JSON Schema, in words that a person or a model can act on.
+//! Versions of a state's stored form, and reading what older ones have written.
 //!
-//! Checked is what the crate `schemars` says of Rust types: types, fields, lists, unions, constants,
-//! references, bounds. What is not known is not checked.
+//! Whatever is stored of a state names the version that wrote it, by `v2:` before it; nothing stands for
+//! version one. So a state is read back by itself, wherever it has been: in another database, in a fork.
 
-use schemars::JsonSchema;
-use serde_json::{Map, Value};
+use std::cmp::Ordering;
 
-/// Most problems that are told at once.
-const MAX_PROBLEMS: usize = 20;
-/// Most places that are looked at; unions in unions multiply.
-const MAX_STEPS: usize = 100_000;
-/// Deepest nesting that is looked at; a schema may refer to itself.
-const MAX_DEPTH: usize = 1_000;
-/// Most characters of a value that a problem quotes.
-const MAX_QUOTE_CHARS: usize = 40;
+use crate::state::{CodecError, ConcurrentUpdate, State, Update};
 
-/// The JSON Schema of what `T` is read from.
-#[must_use]
-pub fn of<T: JsonSchema>() -> Value {
-    let mut schema = schemars::schema_for!(T).to_value();
-    if let Value::Object(schema) = &mut schema {
-        schema.remove("$schema");
-    }
-    schema
+/// A stored state that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The bytes do not fit the type.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// What was written does not hold together any more.
+    #[error("could not apply a stored step again: did a field lose its reducer?")]
+    Conflict(#[from] ConcurrentUpdate),
+    /// It was written by newer code.
+    #[error(
+        "the state was written in its version {stored}, and this code knows up to {version}: deploy the newer code"
+    )]
+    Newer {
+        /// The version that wrote it.
+        stored: u32,
+        /// The version of the code.
+        version: u32,
+    },
+    /// It was written by older code, of which nothing is known any more.
+    #[error(
+        "the state was written in its version {stored}, and this code reads from {oldest} on: deploy code with the upcasts from {stored} on"
+    )]
+    Older {
+        /// The version that wrote it.
+        stored: u32,
+        /// The oldest version that the code reads.
+        oldest: u32,
+    },
+    /// Something of an older version comes after something of a newer one.
+    #[error(
+        "the state was written in version {stored} after version {version} had written it: was it copied by hand?"
+    )]
+    Mixed {
+        /// The version that came late.
+        stored: u32,
+        /// The one that had come before.
+        version: u32,
+    },
+    /// A finished task leads to a node that the code does not have.
+    #[error("the graph has no node `{node}`: was it renamed while the run was under way?")]
+    NoNode {
+        /// The node.
+        node: String,
+    },
+    /// Some tasks of the step under way have finished in an older version: what they wrote is merged with
+    /// what their siblings write, by reducers of one version.
+    #[error(
+        "tasks of the step under way have finished with version {stored} of the state, and this code has {version}: the step ends where version {stored} is deployed, or is begun anew by an edit"
+    )]
+    Underway {
+        /// The version of what is there.
+        stored: u32,
+        /// The version of the code.
+        version: u32,
+    },
 }
 
-/// The problems of `value` under the root schema `schema`, each beginning with the JSON pointer
-/// of its place. Keywords that are not known are not checked, so an empty list is no proof.
-///
-/// ```
-/// use serde_json::json;
-/// use velo_engine::schema::problems;
-///
-/// let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
-/// assert_eq!(problems(&json!({"n": "x"}), &schema), ["/n: must be integer, not \"x\""]);
-/// assert_eq!(problems(&json!({}), &schema), ["/n: is missing"]);
-/// ```
-#[must_use]
-pub fn problems(value: &Value, schema: &Value) -> Vec<String> {
-    let mut check = Check {
-        root: schema,
-        steps: 0,
-        depth: 0,
-    };
-    let mut found = check.node(value, schema, "");
-    found.truncate(MAX_PROBLEMS);
-    found
-}
-
+/// What is stored of a run's state: a whole state, and what was written after it, each with its version.
+/// Used by the derive of [`State`](trait@State).
 #[derive(Debug)]
-struct Check<'a> {
-    root: &'a Value,
-    steps: usize,
-    depth: usize,
+pub struct Written<'a> {
+    whole: Part<'a>,
+    deltas: Vec<Part<'a>>,
+    /// How many of the deltas were applied.
+    applied: usize,
 }
 
-impl<'a> Check<'a> {
-    fn node(&mut self, value: &Value, schema: &'a Value, path: &str) -> Vec<String> {
-        self.steps += 1;
-        let Value::Object(schema) = schema else {
-            return Vec::new();
-        };
-        if self.steps > MAX_STEPS || self.depth >= MAX_DEPTH {
-            return Vec::new();
+#[derive(Debug, Clone, Copy)]
+struct Part<'a> {
+    version: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Written<'a> {
+    pub(crate) fn new(whole: &'a [u8], deltas: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self {
+            whole: Part::of(whole),
+            deltas: deltas.into_iter().map(Part::of).collect(),
+            applied: 0,
         }
-        self.depth += 1;
-        let found = self.keywords(value, schema, path);
-        self.depth -= 1;
-        found
     }
 
-    fn keywords(
+    /// All of it, as `S`.
+    pub(crate) fn restore<S: State>(mut self) -> Result<S, ReplayError> {
+        let state = S::restore(&mut self)?;
+        match self.deltas.get(self.applied) {
+            None => Ok(state),
+            Some(delta) => Err(ReplayError::Newer {
+                stored: delta.version,
+                version: S::VERSION,
+            }),
+        }
+    }
+
+    /// The state before the first thing that a newer version than that of `S` has written.
+    ///
+    /// # Errors
+    /// [`ReplayError`], also when an older version has written any of it.
+    pub fn read<S: State>(&mut self) -> Result<S, ReplayError> {
+        self.must_be_of::<S>(self.whole.version)?;
+        let state = serde_json::from_slice(self.whole.bytes);
+        let state = state.map_err(|source| CodecError::Decode {
+            field: "*".to_owned(),
+            source,
+        })?;
+        self.go_on(state)
+    }
+
+    /// As [`read`](Self::read), where `upcast` makes the state of what the version before has left.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn read_from<O: State, S: State>(
         &mut self,
-        value: &Value,
-        schema: &'a Map<String, Value>,
-        path: &str,
-    ) -> Vec<String> {
-        let mut found = Vec::new();
-        if let Some(target) = self.target(schema) {
-            found.extend(self.node(value, target, path));
+        upcast: impl FnOnce(O) -> S,
+    ) -> Result<S, ReplayError> {
+        if self.whole.version >= S::VERSION {
+            return self.read();
         }
-        for part in list(schema, "allOf") {
-            found.extend(self.node(value, part, path));
-        }
-        for union in ["anyOf", "oneOf"] {
-            found.extend(self.union(value, list(schema, union), path));
-        }
-        if let Some(problem) = plain_problem(value, schema) {
-            found.push(format!("{}: {problem}", place(path)));
-            return found;
-        }
-        match value {
-            Value::Array(items) => self.array(items, schema, path, &mut found),
-            Value::Object(fields) => self.object(fields, schema, path, &mut found),
-            _ => {}
-        }
-        found
+        let old = O::restore(self)?;
+        self.go_on(upcast(old))
     }
 
-    fn target(&self, schema: &Map<String, Value>) -> Option<&'a Value> {
-        let reference = schema.get("$ref")?.as_str()?;
-        if reference == "#" {
-            return Some(self.root);
-        }
-        let name = reference
-            .strip_prefix("#/$defs/")
-            .or_else(|| reference.strip_prefix("#/definitions/"))?;
-        let defs = self
-            .root
-            .get("$defs")
-            .or_else(|| self.root.get("definitions"));
-        defs.and_then(|defs| defs.get(name))
-    }
-
-    /// The problems under the branch that fits best.
-    fn union(&mut self, value: &Value, branches: &'a [Value], path: &str) -> Vec<String> {
-        let mut best: Option<(bool, Vec<String>)> = None;
-        for branch in branches {
-            let found = self.node(value, branch, path);
-            if found.is_empty() {
-                return found;
-            }
-            // A branch of another type says less than one that fits but for a field.
-            let none = Map::new();
-            let is_foreign = plain_problem(value, branch.as_object().unwrap_or(&none)).is_some();
-            let is_better = best
-                .as_ref()
-                .is_none_or(|(foreign, least)| (is_foreign, found.len()) < (*foreign, least.len()));
-            if is_better {
-                best = Some((is_foreign, found));
-            }
-        }
-        best.map(|(_, found)| found).unwrap_or_default()
-    }
-
-    fn array(
-        &mut self,
-        items: &[Value],
-        schema: &'a Map<String, Value>,
-        path: &str,
-        found: &mut Vec<String>,
-    ) {
-        let prefix = list(schema, "prefixItems");
-        let least = schema.get("minItems").and_then(Value::as_u64);
-        if let Some(least) = least
-            && (items.len() as u64) < least
+    /// Applies what comes next of the version of `S`.
+    fn go_on<S: State>(&mut self, mut state: S) -> Result<S, ReplayError> {
+        while let Some(delta) = self.deltas.get(self.applied)
+            && delta.version <= S::VERSION
         {
-            found.push(format!("{}: must have at least {least} items", place(path)));
-        }
-        let most = schema.get("maxItems").and_then(Value::as_u64);
-        if let Some(most) = most
-            && (items.len() as u64) > most
-        {
-            found.push(format!("{}: must have at most {most} items", place(path)));
-        }
-        for (index, item) in items.iter().enumerate() {
-            if found.len() >= MAX_PROBLEMS {
-                return;
+            if delta.version < S::VERSION {
+                let (stored, version) = (delta.version, S::VERSION);
+                return Err(ReplayError::Mixed { stored, version });
             }
-            if let Some(schema) = prefix.get(index).or_else(|| schema.get("items")) {
-                found.extend(self.node(item, schema, &format!("{path}/{index}")));
-            }
+            apply_part(&mut state, delta.bytes)?;
+            self.applied += 1;
+        }
+        Ok(state)
+    }
+
+    fn must_be_of<S: State>(&self, stored: u32) -> Result<(), ReplayError> {
+        match stored.cmp(&S::VERSION) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(ReplayError::Older {
+                stored,
+                oldest: S::OLDEST,
+            }),
+            Ordering::Greater => Err(ReplayError::Newer {
+                stored,
+                version: S::VERSION,
+            }),
         }
     }
 
-    fn object(
-        &mut self,
-        fields: &Map<String, Value>,
-        schema: &'a Map<String, Value>,
-        path: &str,
-        found: &mut Vec<String>,
-    ) {
-        let properties = schema.get("properties").and_then(Value::as_object);
-        for name in list(schema, "required").iter().filter_map(Value::as_str) {
-            if !fields.contains_key(name) {
-                found.push(format!("{}: is missing", below(path, name)));
-            }
-        }
-        for (name, value) in fields {
-            if found.len() >= MAX_PROBLEMS {
-                return;
-            }
-            let known = properties.and_then(|properties| properties.get(name));
-            match known.or_else(|| schema.get("additionalProperties")) {
-                Some(Value::Bool(false)) => {
-                    found.push(format!("{}: is not a known field", below(path, name)));
-                }
-                Some(schema) => found.extend(self.node(value, schema, &below(path, name))),
-                None => {}
-            }
-        }
+    /// Whether any of it was written by an older version than that of `S`.
+    pub(crate) fn is_older<S: State>(&self) -> bool {
+        let parts = std::iter::once(&self.whole).chain(&self.deltas);
+        parts.into_iter().any(|part| part.version < S::VERSION)
     }
 }
 
-fn list<'a>(schema: &'a Map<String, Value>, keyword: &str) -> &'a [Value] {
-    schema
-        .get(keyword)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+impl<'a> Part<'a> {
+    fn of(stored: &'a [u8]) -> Self {
+        let (version, bytes) = unmark(stored);
+        Self { version, bytes }
+    }
 }
 
-fn plain_problem(value: &Value, schema: &Map<String, Value>) -> Option<String> {
-    let kinds: Vec<&str> = match schema.get("type") {
-        Some(Value::String(kind)) => vec![kind],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
+/// Splits what is stored into the version that wrote it and the JSON. No JSON begins with a `v`.
+pub(crate) fn unmark(stored: &[u8]) -> (u32, &[u8]) {
+    let split = || {
+        let rest = stored.strip_prefix(b"v")?;
+        let colon = rest.iter().take(11).position(|byte| *byte == b':')?;
+        let version = std::str::from_utf8(&rest[..colon]).ok()?.parse().ok()?;
+        Some((version, &rest[colon + 1..]))
     };
-    if !kinds.is_empty() && !kinds.iter().any(|kind| is_of(value, kind)) {
-        return Some(format!(
-            "must be {}, not {}",
-            kinds.join(" or "),
-            quote(value)
-        ));
-    }
-    let is_named = match (schema.get("const"), schema.get("enum")) {
-        (Some(only), _) => value == only,
-        (None, Some(Value::Array(values))) => values.contains(value),
-        _ => true,
-    };
-    if !is_named {
-        let only = schema.get("const").map(std::slice::from_ref);
-        let names: Vec<String> = only
-            .unwrap_or_else(|| list(schema, "enum"))
-            .iter()
-            .take(MAX_PROBLEMS)
-            .map(quote)
-            .collect();
-        return Some(format!(
-            "must be one of {}, not {}",
-            names.join(", "),
-            quote(value)
-        ));
-    }
-    let number = value.as_f64()?;
-    let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
-    if let Some(least) = bound("minimum").filter(|least| number < *least) {
-        return Some(format!("must be at least {least}, not {number}"));
-    }
-    bound("maximum")
-        .filter(|most| number > *most)
-        .map(|most| format!("must be at most {most}, not {number}"))
+    split().unwrap_or((1, stored))
 }
 
-fn is_of(value: &Value, kind: &str) -> bool {
-    match kind {
-        "null" => value.is_null(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "string" => value.is_string(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        _ => true,
+/// Begins what is stored by code of this version.
+pub(crate) fn mark(version: u32) -> Vec<u8> {
+    if version == 1 {
+        Vec::new()
+    } else {
+        format!("v{version}:").into_bytes()
     }
 }
 
-fn quote(value: &Value) -> String {
-    match value {
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        plain => {
-            let text = plain.to_string();
-            match text.char_indices().nth(MAX_QUOTE_CHARS) {
-                Some((end, _)) => format!("{}…", &text[..end]),
-                None => text,
-            }
-        }
+/// A whole state as stored.
+pub(crate) fn encode_state<S: State>(state: &S) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = mark(S::VERSION);
+    serde_json::to_writer(&mut bytes, state)?;
+    Ok(bytes)
+}
+
+/// A whole state, as it was stored at once.
+pub(crate) fn decode_state<S: State>(bytes: &[u8]) -> Result<S, ReplayError> {
+    Written::new(bytes, []).restore()
+}
+
+/// Applies what a step wrote, by code of the same version.
+pub(crate) fn apply_delta<S: State>(state: &mut S, delta: &[u8]) -> Result<(), ReplayError> {
+    let (stored, bytes) = unmark(delta);
+    let version = S::VERSION;
+    match stored.cmp(&version) {
+        Ordering::Equal => apply_part(state, bytes),
+        Ordering::Greater => Err(ReplayError::Newer { stored, version }),
+        Ordering::Less => Err(ReplayError::Mixed { stored, version }),
     }
 }
 
-fn below(path: &str, name: &str) -> String {
-    format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-/// The whole value has an empty pointer, which nobody would see.
-fn place(path: &str) -> &str {
-    if path.is_empty() { "(the whole)" } else { path }
+fn apply_part<S: State>(state: &mut S, writes: &[u8]) -> Result<(), ReplayError> {
+    let update = S::Update::decode(writes)?;
+    state.apply(vec![("", update)])?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::{Deserialize, Serialize};
+
     use super::*;
-    use serde_json::json;
+    use crate::State;
 
-    #[test]
-    fn every_problem_names_its_place() {
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "items": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Item"}},
-                "a/b": {"type": "integer", "maximum": 3},
-            },
-            "required": ["items"],
-            "additionalProperties": false,
-            "$defs": {"Item": {"type": "object", "required": ["kind"], "properties": {
-                "kind": {"type": "string", "enum": ["x", "y"]},
-                "note": {"type": ["string", "null"]},
-            }}},
-        });
-        let value = json!({"items": [{"kind": "z", "note": null}, {}, 3], "a/b": 4, "more": 1});
-        assert_eq!(
-            problems(&value, &schema),
-            [
-                "/items/0/kind: must be one of \"x\", \"y\", not \"z\"",
-                "/items/1/kind: is missing",
-                "/items/2: must be object, not 3",
-                "/a~1b: must be at most 3, not 4",
-                "/more: is not a known field",
-            ]
-        );
-        assert_eq!(
-            problems(&json!({"items": []}), &schema),
-            ["/items: must have at least 1 items"]
-        );
-        assert_eq!(
-            problems(&json!([]), &schema),
-            ["(the whole): must be object, not an array"]
-        );
+    #[derive(State, Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct One {
+        #[state(append)]
+        names: Vec<String>,
+        euros: u32,
+    }
+
+    fn add(sum: &mut u64, more: u64) {
+        *sum += more;
+    }
+
+    #[derive(State, Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[state(version = 2, from = One)]
+    struct Two {
+        #[state(append)]
+        people: Vec<String>,
+        #[state(reduce = add)]
+        cents: u64,
+    }
+
+    impl From<One> for Two {
+        fn from(old: One) -> Self {
+            Self {
+                people: old.names,
+                cents: u64::from(old.euros) * 100,
+            }
+        }
+    }
+
+    #[derive(State, Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[state(version = 3, from = Two, removed = "cents")]
+    struct Three {
+        #[state(append)]
+        people: Vec<String>,
+        #[serde(default)]
+        #[state(max)]
+        most: usize,
+    }
+
+    impl From<Two> for Three {
+        fn from(old: Two) -> Self {
+            let most = old.people.len();
+            Self {
+                people: old.people,
+                most,
+            }
+        }
+    }
+
+    fn whole(state: &impl State) -> Vec<u8> {
+        encode_state(state).unwrap()
+    }
+
+    fn delta<U: Update>(update: &U) -> Vec<u8> {
+        let mut bytes = mark(U::State::VERSION);
+        bytes.extend(update.encode().unwrap());
+        bytes
+    }
+
+    fn restored<S: State>(parts: &[Vec<u8>]) -> Result<S, ReplayError> {
+        let deltas = parts[1..].iter().map(Vec::as_slice);
+        Written::new(&parts[0], deltas).restore()
     }
 
     #[test]
-    fn a_union_tells_of_its_closest_branch() {
-        let schema = json!({"anyOf": [
-            {"type": "null"},
-            {"type": "object", "required": ["a", "b"], "properties": {"a": {"type": "string"}}},
-        ]});
-        assert_eq!(problems(&json!({"a": "x"}), &schema), ["/b: is missing"]);
-        assert!(problems(&Value::Null, &schema).is_empty());
-    }
-
-    #[test]
-    fn a_type_of_rust_is_held_to_its_schema() {
-        #[derive(JsonSchema)]
-        #[expect(dead_code, reason = "only its schema is looked at")]
-        #[serde(rename_all = "snake_case")]
-        enum Verdict {
-            Publish,
-            Redo { section: u8, why: Option<String> },
-        }
-        let schema = of::<Verdict>();
-        let good = [json!("publish"), json!({"redo": {"section": 3}})];
-        for value in good {
-            assert!(problems(&value, &schema).is_empty(), "{value}");
-        }
-        let bad = [
-            json!("perhaps"),
-            json!(null),
-            json!({"redo": {}}),
-            json!({"redo": {"section": 300}}),
-            json!({"redo": {"section": 3, "why": 4}}),
+    fn what_each_version_has_written_is_applied_by_its_own_reducers_before_the_upcast() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let stored = [
+            whole(&One {
+                names: names(&["ada"]),
+                euros: 1,
+            }),
+            delta(&One::update().names(names(&["ben"])).euros(5u32)),
+            delta(&Two::update().cents(25u64).people(names(&["cleo"]))),
+            delta(&Two::update().cents(5u64)),
         ];
-        for value in bad {
-            assert!(!problems(&value, &schema).is_empty(), "{value}");
+        let two: Two = restored(&stored).unwrap();
+        assert_eq!(
+            two.cents, 530,
+            "euros are set by One and cents are added by Two"
+        );
+        assert_eq!(two.people, ["ada", "ben", "cleo"]);
+
+        let three: Three = restored(&stored).unwrap();
+        assert_eq!(three.most, 3, "Three begins with what Two has come to");
+        let later = [&stored[..], &[delta(&Three::update().most(9usize))]].concat();
+        assert_eq!(restored::<Three>(&later).unwrap().most, 9);
+        // A version may be passed over, and an earlier look is one of an earlier version.
+        let jumped = [stored[0].clone(), delta(&Three::update().most(7usize))];
+        assert_eq!(restored::<Three>(&jumped).unwrap().most, 7);
+        assert_eq!(restored::<One>(&stored[..2]).unwrap().euros, 5);
+    }
+
+    #[test]
+    fn code_that_is_too_old_or_has_no_upcast_says_which_version_was_stored() {
+        let two = whole(&Two {
+            people: Vec::new(),
+            cents: 1,
+        });
+        let newer = restored::<One>(std::slice::from_ref(&two)).unwrap_err();
+        assert!(
+            matches!(
+                newer,
+                ReplayError::Newer {
+                    stored: 2,
+                    version: 1
+                }
+            ),
+            "{newer}"
+        );
+        let stored = [
+            whole(&One {
+                names: Vec::new(),
+                euros: 1,
+            }),
+            delta(&Two::update().cents(1u64)),
+        ];
+        let newer = restored::<One>(&stored).unwrap_err();
+        assert!(
+            matches!(
+                newer,
+                ReplayError::Newer {
+                    stored: 2,
+                    version: 1
+                }
+            ),
+            "{newer}"
+        );
+
+        #[derive(State, Debug, Clone, Serialize, Deserialize)]
+        #[state(version = 3, oldest)]
+        struct Fresh {
+            #[state(append)]
+            people: Vec<String>,
         }
-        let pair = of::<(u32, bool)>();
-        assert!(problems(&json!([1, true]), &pair).is_empty());
-        assert_eq!(
-            problems(&json!([1]), &pair),
-            ["(the whole): must have at least 2 items"]
+        let older = restored::<Fresh>(&[two]).unwrap_err();
+        assert!(
+            matches!(
+                older,
+                ReplayError::Older {
+                    stored: 2,
+                    oldest: 3
+                }
+            ),
+            "{older}"
         );
-        assert_eq!(
-            problems(&json!([1, true, 3]), &pair),
-            ["(the whole): must have at most 2 items"]
-        );
+        assert_eq!((Three::VERSION, Three::OLDEST), (3, 1));
+        assert_eq!((Fresh::VERSION, Fresh::OLDEST), (3, 3));
     }
 
     #[test]
-    fn a_schema_that_refers_to_nothing_but_itself_comes_to_an_end() {
-        assert!(problems(&json!(1), &json!({"$ref": "#"})).is_empty());
+    fn a_renamed_field_keeps_what_was_written_and_a_removed_one_is_passed_over() {
+        #[derive(State, Debug, Clone, Serialize, Deserialize)]
+        #[state(removed = "euros")]
+        struct Renamed {
+            #[serde(alias = "names")]
+            #[state(append)]
+            people: Vec<String>,
+        }
+        let stored = [
+            whole(&One {
+                names: vec!["ada".to_owned()],
+                euros: 1,
+            }),
+            delta(&One::update().names(vec!["ben".to_owned()]).euros(2u32)),
+            delta(&Renamed::update().people(vec!["cleo".to_owned()])),
+        ];
+        let now: Renamed = restored(&stored).unwrap();
+        assert_eq!(now.people, ["ada", "ben", "cleo"]);
     }
 
     #[test]
-    fn unions_that_multiply_come_to_an_end() {
-        let branch = json!({"type": "array", "items": {"$ref": "#/$defs/N"}});
-        let schema =
-            json!({"$ref": "#/$defs/N", "$defs": {"N": {"anyOf": [branch, branch, branch]}}});
-        let value = (0..60).fold(json!(1), |inner, _| json!([inner]));
-        assert!(problems(&value, &schema).len() <= MAX_PROBLEMS);
+    fn version_one_is_stored_as_it_always_was() {
+        let one = whole(&One {
+            names: Vec::new(),
+            euros: 1,
+        });
+        assert_eq!(one, br#"{"names":[],"euros":1}"#);
+        assert_eq!(unmark(b"v12:[]"), (12, &b"[]"[..]));
+        assert_eq!(unmark(b"[1]"), (1, &b"[1]"[..]));
     }
 }

@@ -8,16 +8,19 @@ use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
 use crate::breakpoint::Breakpoints;
+use crate::codec::SealError;
 use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
 use crate::fork::Origin;
 use crate::graph::Graph;
 use crate::node::NodeKey;
 use crate::run_id::RunId;
-use crate::state::State;
+use crate::schema::{ReplayError, decode_state, encode_state};
+use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
+use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
 const DRAWS_MAX: u32 = 8;
@@ -159,7 +162,10 @@ impl<'a, S: State> Start<'a, S> {
             draws += 1;
             // A savepoint, so that a refused insert does not spoil the caller's transaction.
             let mut savepoint = conn.begin().await.map_err(EngineError::on(STARTING))?;
-            match start::insert(&mut *savepoint, &encoded.row(&self, id)).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            match start::insert(&mut *savepoint, &sealed.row(&self, id)).await {
                 Ok(true) => {
                     savepoint
                         .commit()
@@ -192,7 +198,10 @@ impl<'a, S: State> Start<'a, S> {
         let mut id = self.id.unwrap_or_else(RunId::random);
         let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
         loop {
-            let error = match start::insert(pool, &encoded.row(&self, id)).await {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            let error = match start::insert(pool, &sealed.row(&self, id)).await {
                 Ok(true) => break,
                 // Busy, perhaps with this very run: its first answer was lost.
                 Ok(false) if self.is_ours(id, encoded.nonce).await? => break,
@@ -294,15 +303,29 @@ impl Encoded {
         checkpoint: impl FnOnce(S) -> Checkpoint<S>,
     ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = serde_json::to_vec(state).map_err(unstorable)?;
+        let state = encode_state(state).map_err(unstorable)?;
         // What cannot be read back is found out now and not by a worker.
-        let checkpoint = checkpoint(serde_json::from_slice(&state).map_err(unstorable)?);
+        let again = decode_state(&state);
+        let checkpoint = checkpoint(again.map_err(|error| match error {
+            ReplayError::Codec(CodecError::Decode { source, .. }) => unstorable(source),
+            other => unstorable(serde::ser::Error::custom(other)),
+        })?);
         let control = Control::encode(&checkpoint)
             .map_err(|error| unstorable(serde::ser::Error::custom(error)))?;
         Ok(Self {
             control,
             state,
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
+        })
+    }
+
+    /// As it is stored of the run `id`.
+    pub(crate) fn sealed(&self, vault: &Vault, id: RunId) -> Result<Self, SealError> {
+        let seal = |what, plain: &[u8]| vault.seal(Home::of_step(id, 0, what), plain.to_vec());
+        Ok(Self {
+            control: seal("control", &self.control)?,
+            state: seal("snapshot", &self.state)?,
+            nonce: self.nonce,
         })
     }
 
@@ -326,7 +349,7 @@ impl Encoded {
             thread: None,
             control: &self.control,
             state: &self.state,
-            code: graph.code(),
+            code: graph.queued(),
             priority: 0,
             origin: None,
         }

@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::schema::{ReplayError, Written};
+
 /// The state of a graph. Derive it: `#[derive(State)]`, on a struct with named fields that also has
 /// `Clone`, `Debug`, `Serialize` and `Deserialize`.
 ///
@@ -47,14 +49,28 @@ use serde_json::value::RawValue;
 /// ```
 ///
 /// The state is stored as JSON, and runs that are under way are read back by whatever code goes on with
-/// them. A field that is added needs `#[serde(default)]`; one that is renamed, removed or changes
-/// its type needs a new version of the graph, served beside the old one until its runs have ended.
+/// them. A field that is added needs `#[serde(default)]`, one that is renamed `#[serde(alias = "old")]`;
+/// all else that changes needs a new version of the state with an upcast, see the derive.
 pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {
     /// The partial update of this state.
     type Update: Update<State = Self>;
 
     /// Names of the fields, in the order of declaration.
     const FIELDS: &'static [&'static str];
+
+    /// Version of the stored form, from one on: `#[state(version = 2, from = ReportV1)]`.
+    const VERSION: u32 = 1;
+
+    /// The oldest version whose stored form can be read, by upcasts.
+    const OLDEST: u32 = Self::VERSION;
+
+    /// Reads what is stored, also by older versions, up to the first thing that a newer one has written.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    fn restore(written: &mut Written<'_>) -> Result<Self, ReplayError> {
+        written.read()
+    }
 
     /// Applies what the nodes of one step wrote, in the given order.
     ///

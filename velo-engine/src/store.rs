@@ -15,6 +15,7 @@ macro_rules! poke {
 
 pub(crate) mod breakpoint;
 pub(crate) mod child;
+pub(crate) mod code;
 pub(crate) mod commit;
 pub(crate) mod delete;
 pub(crate) mod edit;
@@ -56,6 +57,12 @@ pub const STATEMENTS: &[&str] = &[
     child::START,
     child::TOLD,
     child::TO_CANCEL,
+    code::JOINS,
+    code::KEEP,
+    code::LACK,
+    code::LIVE,
+    code::PIN,
+    code::WANTED,
     commit::ALL,
     commit::STEPS,
     delete::DELETE,

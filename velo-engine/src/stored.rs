@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::breakpoint::Breakpoints;
 use crate::executor::{Arrivals, Checkpoint, Task};
 use crate::next::{Next, Route, Target};
+use crate::schema::{ReplayError, mark, unmark};
 use crate::shape::Shape;
 use crate::state::{CodecError, State, Update};
 
@@ -124,14 +125,22 @@ impl Control {
 
 /// What all outcomes of a step wrote, in their order, as one update.
 pub(crate) fn encode_delta<S: State>(outcomes: &[Next<S>]) -> Result<Vec<u8>, CodecError> {
+    encode_writes(mark(S::VERSION), outcomes)
+}
+
+fn encode_writes<S: State>(
+    mut delta: Vec<u8>,
+    outcomes: &[Next<S>],
+) -> Result<Vec<u8>, CodecError> {
     let updates = outcomes.iter().flat_map(|outcome| &outcome.updates);
-    let mut delta = vec![b'['];
+    delta.push(b'[');
+    let begin = delta.len();
     for update in updates {
         let list = update.encode()?;
         // Each is a list: join what is between the brackets.
         let writes = &list[1..list.len() - 1];
         if !writes.is_empty() {
-            if delta.len() > 1 {
+            if delta.len() > begin {
                 delta.push(b',');
             }
             delta.extend_from_slice(writes);
@@ -141,28 +150,27 @@ pub(crate) fn encode_delta<S: State>(outcomes: &[Next<S>]) -> Result<Vec<u8>, Co
     Ok(delta)
 }
 
-/// Applies what a step wrote.
-pub(crate) fn apply_delta<S: State>(state: &mut S, delta: &[u8]) -> Result<(), ReplayError> {
-    let update = S::Update::decode(delta)?;
-    state.apply(vec![("", update)])?;
-    Ok(())
-}
-
-/// A stored step that cannot be applied again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReplayError {
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    #[error("could not apply a stored step again: did a field lose its reducer?")]
-    Conflict(#[from] crate::state::ConcurrentUpdate),
-}
-
 #[derive(Serialize, Deserialize)]
 struct StoredOutcome {
     #[serde(rename = "u")]
     updates: Box<RawValue>,
+    /// The version of the state that they are of.
+    #[serde(rename = "v", default = "first", skip_serializing_if = "is_first")]
+    version: u32,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     route: Option<Vec<StoredTarget>>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_first(version: &u32) -> bool {
+    *version == 1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,13 +188,20 @@ pub(crate) const NOTHING_DONE: &[u8] = br#"{"u":[]}"#;
 
 /// One task's outcome.
 pub(crate) fn encode_outcome<S: State>(outcome: &Next<S>) -> Result<Vec<u8>, CodecError> {
-    let delta = encode_delta(std::slice::from_ref(outcome))?;
-    let updates: Box<RawValue> = serde_json::from_slice(&delta).map_err(encode_error("outcome"))?;
+    let writes = encode_writes(Vec::new(), std::slice::from_ref(outcome))?;
+    let updates: Box<RawValue> =
+        serde_json::from_slice(&writes).map_err(encode_error("outcome"))?;
     let route = match &outcome.route {
         Route::Edges => None,
         Route::To(targets) => Some(targets.iter().map(stored_target).collect()),
     };
-    serde_json::to_vec(&StoredOutcome { updates, route }).map_err(encode_error("outcome"))
+    let version = S::VERSION;
+    serde_json::to_vec(&StoredOutcome {
+        updates,
+        version,
+        route,
+    })
+    .map_err(encode_error("outcome"))
 }
 
 fn stored_target(target: &Target) -> StoredTarget {
@@ -210,13 +225,22 @@ fn stored_target(target: &Target) -> StoredTarget {
 pub(crate) fn decode_outcome<S: State>(
     shape: &Shape<S>,
     bytes: &[u8],
-) -> Result<Next<S>, CodecError> {
+) -> Result<Next<S>, ReplayError> {
     let stored: StoredOutcome = serde_json::from_slice(bytes).map_err(decode_error("outcome"))?;
+    // One that has written nothing is of any version.
+    if stored.version != S::VERSION && stored.updates.get() != "[]" {
+        let (stored, version) = (stored.version, S::VERSION);
+        return Err(if stored > version {
+            ReplayError::Newer { stored, version }
+        } else {
+            ReplayError::Underway { stored, version }
+        });
+    }
     let update = S::Update::decode(stored.updates.get().as_bytes())?;
     let target = |stored: StoredTarget| {
         let node = shape
             .node_name(&stored.node)
-            .ok_or(CodecError::UnknownField { field: stored.node })?;
+            .ok_or(ReplayError::NoNode { node: stored.node })?;
         Ok(if stored.is_send {
             Target::Send(node, Ok(stored.input.unwrap_or(Value::Null)))
         } else {
@@ -225,7 +249,12 @@ pub(crate) fn decode_outcome<S: State>(
     };
     let route = match stored.route {
         None => Route::Edges,
-        Some(targets) => Route::To(targets.into_iter().map(target).collect::<Result<_, _>>()?),
+        Some(targets) => Route::To(
+            targets
+                .into_iter()
+                .map(target)
+                .collect::<Result<_, ReplayError>>()?,
+        ),
     };
     Ok(Next {
         updates: vec![update],
@@ -246,7 +275,7 @@ pub(crate) fn show_delta(bytes: &[u8]) -> Result<Value, CodecError> {
     if bytes.is_empty() {
         return Ok(Value::Array(Vec::new()));
     }
-    serde_json::from_slice(bytes).map_err(decode_error("*"))
+    serde_json::from_slice(unmark(bytes).1).map_err(decode_error("*"))
 }
 
 fn encode_error(field: &str) -> impl FnOnce(serde_json::Error) -> CodecError {

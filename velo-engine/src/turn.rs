@@ -5,6 +5,7 @@
 
 mod attempt;
 mod commit;
+mod fit;
 mod handle;
 mod parked;
 mod place;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::code::Form;
 use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
@@ -39,8 +41,10 @@ use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
 use crate::state::State;
+use crate::store::load::Stored;
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
+use crate::vault::{Home, Vault};
 use crate::wait::NewWait;
 
 use attempt::Ended;
@@ -76,6 +80,8 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// How payloads are kept.
+    pub vault: Vault,
     /// Reads where runs stand.
     pub load: Loader,
     /// Commits steps.
@@ -120,6 +126,8 @@ pub enum TurnEnd {
     Yielded,
     /// The run was cancelled.
     Cancelled,
+    /// The run needs code that this worker lacks, and was left to one that has it.
+    Left,
     /// The lease is gone; somebody else has the run, or it has ended.
     Lost,
 }
@@ -135,6 +143,7 @@ impl TurnEnd {
             Self::Waiting => "waiting",
             Self::Yielded => "yielded",
             Self::Cancelled => "cancelled",
+            Self::Left => "left",
             Self::Lost => "lost",
         }
     }
@@ -145,6 +154,28 @@ impl TurnEnd {
 pub trait Serve: fmt::Debug + Send + Sync + 'static {
     /// Name and version of the graph, such as `report@1`.
     fn code(&self) -> &str;
+
+    /// What the queue calls the runs that it goes on with, its own first: of other versions of the state,
+    /// and of the graph where it [continues](crate::GraphBuilder::continues) them.
+    fn codes(&self) -> Vec<String> {
+        vec![self.code().to_owned()]
+    }
+
+    /// Whether it goes on with runs that the queue calls so: also those that were left to a worker which
+    /// has what another one lacked.
+    fn has(&self, code: &str) -> bool {
+        self.codes().iter().any(|own| own == code)
+    }
+
+    /// What the queue would call runs of it whose state is too old for it to read.
+    fn outdated(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Its shape, for later ones to be compared with.
+    fn form(&self) -> Option<Form> {
+        None
+    }
 
     /// The graphs whose runs its nodes start: who serves this one serves them too.
     fn children(&self) -> Vec<Arc<dyn Serve>> {
@@ -170,12 +201,28 @@ impl<S: State> Serve for Graph<S> {
         Self::code(self)
     }
 
+    fn codes(&self) -> Vec<String> {
+        Self::codes(self)
+    }
+
+    fn has(&self, code: &str) -> bool {
+        Self::has(self, code)
+    }
+
+    fn outdated(&self) -> Vec<String> {
+        Self::outdated(self)
+    }
+
+    fn form(&self) -> Option<Form> {
+        Some(Form::of(self.shape(), self.fingerprint()))
+    }
+
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         self.child_graphs().to_vec()
     }
 
     fn replay(&self) -> Option<Box<dyn Replay>> {
-        Some(Box::new(Replaying::<S>(None)))
+        Some(Box::new(Replaying::<S>::default()))
     }
 
     async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
@@ -192,10 +239,7 @@ impl<S: State> Serve for Graph<S> {
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
         // not stay leased with nobody at work on it.
         let whole = async {
-            match AssertUnwindSafe(turn.whole(claim.is_cancelled))
-                .catch_unwind()
-                .await
-            {
+            match AssertUnwindSafe(turn.whole(&claim)).catch_unwind().await {
                 Ok(end) => end,
                 Err(panic) => turn.pause(&of_panic(&*panic)).await,
             }
@@ -240,6 +284,11 @@ enum Note<'a> {
         again_in: Option<Duration>,
     },
     Pause(&'a serde_json::Value),
+    Adopt,
+    Lack {
+        code: &'a str,
+        lacks: &'a str,
+    },
     EndCancelled,
 }
 
@@ -253,14 +302,18 @@ enum Flow {
 }
 
 impl<S: State> Turn<'_, S> {
-    async fn whole(&self, is_cancelled: bool) -> TurnEnd {
-        if is_cancelled {
+    async fn whole(&self, claim: &Claim) -> TurnEnd {
+        if claim.is_cancelled {
             return self.end_cancelled().await;
         }
-        let mut place = match self.restore().await {
-            Ok(Some(place)) => place,
+        let stored = match self.load().await {
+            Ok(Some(stored)) => stored,
             Ok(None) => return TurnEnd::Lost,
             Err(error) => return self.pause(&described(&error, None)).await,
+        };
+        let mut place = match self.take_up(claim, stored).await {
+            Ok(place) => place,
+            Err(end) => return end,
         };
         loop {
             match self.step(&mut place).await {
@@ -287,7 +340,11 @@ impl<S: State> Turn<'_, S> {
                 Err(error) => return Err(NodeError::of(NodeErrorKind::Refused, &error)),
             }
         }
-        let mut again = self.restore().await?;
+        let stored = self.load().await?;
+        let again = stored.map(|stored| Place::restore(self.graph.shape(), stored));
+        let mut again = again
+            .transpose()
+            .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
         if let Some(again) = &mut again
             && again.seq == before.seq
         {
@@ -297,7 +354,7 @@ impl<S: State> Turn<'_, S> {
     }
 
     /// Reads where the run stands, however long the database is away while the lease may hold.
-    async fn restore(&self) -> Result<Option<Place<S>>, NodeError> {
+    async fn load(&self) -> Result<Option<Stored>, NodeError> {
         let mut backoff = Backoff::default();
         loop {
             match self.setting.load.stored(self.lease.run).await {
@@ -310,13 +367,13 @@ impl<S: State> Turn<'_, S> {
                         Err(_) => backoff.wait().await,
                     }
                 }
-                Ok(Some(stored)) => {
+                Ok(Some(mut stored)) => {
+                    let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
+                    opened.map_err(|error| error.of_node())?;
                     if stored.has_family {
                         self.has_family.store(true, Ordering::Relaxed);
                     }
-                    return Place::restore(self.graph.shape(), stored)
-                        .map(Some)
-                        .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error));
+                    return Ok(Some(stored));
                 }
                 Err(error) if store::is_transient(&error) => backoff.wait().await,
                 Err(error) => return Err(NodeError::of(NodeErrorKind::Refused, &error)),
@@ -577,11 +634,12 @@ impl<S: State> Turn<'_, S> {
             due: again_in.map(|wait| Instant::now() + wait),
             error: Some(error.clone()),
         };
+        let stored = self.sealed_error("failure", described(&error, None));
         let failure = store::failure::NewFailure {
             seq: place.seq + 1,
             task,
             number: failures.number,
-            error: &error,
+            error: &stored,
             again_in,
         };
         self.write(&Note::Failure(failure)).await;
@@ -666,10 +724,25 @@ impl<S: State> Turn<'_, S> {
     }
 
     async fn pause(&self, why: &serde_json::Value) -> TurnEnd {
-        self.write(&Note::Pause(why)).await;
+        // What cannot be read is told to those who cannot read it either.
+        let is_open = why["kind"] == "unreadable";
+        let stored = match is_open {
+            true => why.clone(),
+            false => self.sealed_error("error", why.clone()),
+        };
+        self.write(&Note::Pause(&stored)).await;
         metrics::paused(self.graph.code());
         tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
         TurnEnd::Paused
+    }
+
+    /// An error as stored. One that cannot be sealed is not stored at all: the run is to be paused all the same.
+    fn sealed_error(&self, what: &'static str, error: serde_json::Value) -> serde_json::Value {
+        let home = Home::of_run(self.lease.run, what);
+        self.setting
+            .vault
+            .seal_json(home, error)
+            .unwrap_or_else(|error| described(&error.of_node(), None))
     }
 
     async fn end_cancelled(&self) -> TurnEnd {
@@ -730,6 +803,12 @@ impl<S: State> Turn<'_, S> {
                 store::wait::park(conn, self.lease, *seq, *again_in).await?;
             }
             Note::Pause(why) => drop(store::lease::pause(conn, self.lease, why).await?),
+            Note::Adopt => {
+                store::code::pin(conn, self.lease.run, self.graph.pinned()).await?;
+            }
+            Note::Lack { code, lacks } => {
+                store::code::lack(conn, self.lease, code, lacks).await?;
+            }
             Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
         }
         failpoint::hit("note.inside");

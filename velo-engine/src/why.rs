@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::code::graph_of;
 use crate::run_id::RunId;
 use crate::store::run::RunStatus;
 use crate::store::why::Facts;
@@ -40,6 +41,16 @@ pub enum Why {
     NoCapableWorker {
         /// What a worker must have.
         code: String,
+        /// Since when it is ready.
+        since: DateTime<Utc>,
+    },
+    /// It is ready, and was left by a worker that has its graph and lacks something that it needs; no
+    /// live worker has that. It goes on by itself as soon as one does.
+    LacksCode {
+        /// The graph and version.
+        code: String,
+        /// What is lacking, such as a node that is next.
+        lacks: String,
         /// Since when it is ready.
         since: DateTime<Utc>,
     },
@@ -133,9 +144,14 @@ impl Why {
             };
         }
         match (facts.ready_at, facts.wake_at, facts.code) {
-            (Some(since), _, Some(code)) if facts.capable == 0 => {
-                Self::NoCapableWorker { code, since }
-            }
+            (Some(since), _, Some(code)) if facts.capable == 0 => match facts.lacks {
+                Some(lacks) => Self::LacksCode {
+                    code: graph_of(&code).to_owned(),
+                    lacks,
+                    since,
+                },
+                None => Self::NoCapableWorker { code, since },
+            },
             (Some(since), _, Some(_)) => Self::InLine {
                 since,
                 ahead: facts.ahead,
@@ -151,14 +167,14 @@ impl Why {
                     until,
                 }
             }
-            (None, Some(until), Some(_)) => match (facts.failed_message, facts.failed_attempt) {
+            (None, Some(until), Some(_)) => match (facts.failed_error, facts.failed_attempt) {
                 (Some(error), Some(attempt))
                     if facts.questions.is_empty() && facts.signals.is_empty() =>
                 {
                     Self::Retrying {
                         until,
                         attempt,
-                        error,
+                        error: error["message"].as_str().unwrap_or_default().to_owned(),
                     }
                 }
                 _ => Self::Asleep {
@@ -203,6 +219,11 @@ impl fmt::Display for Why {
             Self::NoCapableWorker { code, since } => write!(
                 f,
                 "it has been ready since {}, and no live worker has {code}: start one that does",
+                time(*since)
+            ),
+            Self::LacksCode { code, lacks, since } => write!(
+                f,
+                "it has been ready since {}, and no live worker of {code} has {lacks}: deploy one that does, or move or edit the run",
                 time(*since)
             ),
             Self::InLine {
@@ -312,6 +333,7 @@ mod tests {
         Facts {
             status,
             code: Some("report@1".to_owned()),
+            lacks: None,
             error: None,
             is_queued: !status.is_terminal(),
             ready_at: None,
@@ -326,7 +348,7 @@ mod tests {
             questions: Vec::new(),
             signals: Vec::new(),
             children: sqlx::types::Json(Vec::new()),
-            failed_message: None,
+            failed_error: None,
             failed_attempt: None,
         }
     }

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use velo_engine::{QUEUE_CHANNEL, item, lease, schedule};
+use velo_engine::{Engine, QUEUE_CHANNEL, item, lease, schedule};
 
 use crate::{host, metrics};
 
@@ -26,18 +26,19 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Wakes runs, fires schedules and hands on the runs of dead workers, until dropped.
 pub(crate) async fn tend(
-    pool: PgPool,
+    engine: Engine,
     host: String,
     codes: Vec<String>,
     take_over_every: Duration,
     changed: Arc<Changes>,
 ) {
+    let pool = engine.pool();
     let now = Instant::now();
     let (mut take_over_at, mut measure_at, mut fire_at, mut sweep_at) = (now, now, now, now);
     loop {
         if measure_at <= Instant::now() {
             measure_at = Instant::now() + MEASURE;
-            match lease::queue_age(&pool, &codes).await {
+            match lease::queue_age(pool, &codes).await {
                 Ok(ages) => {
                     for (code, age) in ages {
                         gauge!(metrics::QUEUE_AGE, "graph" => code).set(age.as_secs_f64());
@@ -48,7 +49,7 @@ pub(crate) async fn tend(
         }
         if take_over_at <= Instant::now() {
             take_over_at = Instant::now() + take_over_every;
-            match bury_the_dead(&pool, &host).await {
+            match bury_the_dead(pool, &host).await {
                 Ok(0) => (),
                 Ok(runs) => {
                     counter!(metrics::TAKEN_OVER).increment(runs as u64);
@@ -58,7 +59,7 @@ pub(crate) async fn tend(
                     tracing::warn!(%error, "could not look for dead workers of this host");
                 }
             }
-            match lease::take_over(&pool).await {
+            match lease::take_over(pool).await {
                 Ok(0) => (),
                 Ok(runs) => {
                     counter!(metrics::TAKEN_OVER).increment(runs as u64);
@@ -66,7 +67,7 @@ pub(crate) async fn tend(
                 }
                 Err(error) => tracing::warn!(%error, "could not look for dead workers"),
             }
-            match lease::tell_families(&pool).await {
+            match lease::tell_families(pool).await {
                 Ok(0) => (),
                 Ok(_) => changed.ready.notify_one(),
                 Err(error) => tracing::warn!(%error, "could not tell of runs that have ended"),
@@ -74,17 +75,17 @@ pub(crate) async fn tend(
         }
         if sweep_at <= Instant::now() {
             sweep_at = Instant::now() + SWEEP;
-            if let Err(error) = item::sweep(&pool).await {
+            if let Err(error) = item::sweep(pool).await {
                 tracing::warn!(%error, "could not delete documents that have expired");
             }
         }
         // Not at each turn of this loop: runs that sleep for short times may wake it hundreds of times a
         // second.
         if fire_at <= Instant::now() {
-            let next = fire_schedules(&pool, &changed).await;
+            let next = fire_schedules(&engine, &changed).await;
             fire_at = Instant::now() + next.clamp(TIMERS_MIN, TIMERS);
         }
-        let next = match lease::wake(&pool).await {
+        let next = match lease::wake(pool).await {
             Ok(woken) => {
                 if woken.runs > 0 {
                     counter!(metrics::WOKEN).increment(woken.runs as u64);
@@ -106,8 +107,8 @@ pub(crate) async fn tend(
 }
 
 /// Starts the runs of schedules that are due; returns how long until more are.
-async fn fire_schedules(pool: &PgPool, changed: &Changes) -> Duration {
-    match schedule::fire_due(pool).await {
+async fn fire_schedules(engine: &Engine, changed: &Changes) -> Duration {
+    match schedule::fire_due(engine).await {
         Ok(fired) => {
             if !fired.runs.is_empty() {
                 changed.ready.notify_one();

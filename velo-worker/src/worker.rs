@@ -11,12 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use velo_engine::code::{self, Form};
 use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
 use velo_engine::{
     Engine, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
 };
 
 use crate::caretaker::{self, Changes};
+use crate::codes::{self, Codes};
 use crate::committer::Committer;
 use crate::live::Live;
 use crate::{heartbeat, host, metrics};
@@ -84,6 +86,19 @@ pub enum WorkerError {
     /// The thread of the heartbeat could not be started.
     #[error("could not start the heartbeat")]
     Heartbeat(#[source] std::io::Error),
+    /// Live runs have their state in a version that the code does not read any more.
+    #[error(
+        "{runs} live runs are of {code}, whose state this code does not read any more: keep the upcasts until they have ended"
+    )]
+    Outdated {
+        /// The graph, and after it the version of the state, from the second on.
+        code: String,
+        /// How many there are.
+        runs: i64,
+    },
+    /// The database could not say whether there are such runs.
+    #[error("could not look for runs of older code")]
+    Look(#[source] sqlx::Error),
     /// There is nothing to run.
     #[error("the worker has no graph: give it one with .serve(graph)")]
     NoGraph,
@@ -223,6 +238,12 @@ impl WorkerBuilder {
         if self.graphs.is_empty() {
             return Err(WorkerError::NoGraph);
         }
+        let outdated = self.graphs.iter().flat_map(|graph| graph.outdated());
+        let outdated: Vec<String> = outdated.collect();
+        let live = code::live(self.engine.pool(), &outdated).await;
+        if let Some((code, runs)) = live.map_err(WorkerError::Look)?.into_iter().next() {
+            return Err(WorkerError::Outdated { code, runs });
+        }
         let stop = CancellationToken::new();
         let resources = Arc::new(self.resources);
         let whole = async {
@@ -307,12 +328,8 @@ impl Shift<'_> {
         let incarnation = Incarnation::register(pool, self.name, &host, pid, self.lease)
             .await
             .map_err(WorkerError::Register)?;
-        let codes: Vec<String> = self
-            .graphs
-            .iter()
-            .map(|graph| graph.code().to_owned())
-            .collect();
-        if let Err(error) = incarnation.advertise(pool, &codes).await {
+        let mut codes = Codes::of(self.graphs, self.lease / 4);
+        if let Err(error) = incarnation.advertise(pool, codes.own()).await {
             tracing::warn!(%error, "could not say what the worker has code for");
         }
         let (lost, retired) = (CancellationToken::new(), CancellationToken::new());
@@ -333,12 +350,21 @@ impl Shift<'_> {
             worker.name = self.name,
             "worker started"
         );
+        let forms: Vec<Form> = self
+            .graphs
+            .iter()
+            .filter_map(|graph| graph.form())
+            .collect();
+        let kept = lost.run_until_cancelled(code::keep(pool, &forms)).await;
+        if let Some(Err(error)) = kept {
+            tracing::warn!(%error, "could not keep the shapes of the graphs");
+        }
 
         let changes = Arc::new(Changes::default());
         let tend = caretaker::tend(
-            pool.clone(),
+            self.engine.clone(),
             host.clone(),
-            codes.clone(),
+            codes.own().to_vec(),
             self.lease / 4,
             Arc::clone(&changes),
         );
@@ -350,9 +376,10 @@ impl Shift<'_> {
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            vault: self.engine.vault().clone(),
             load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
-            pieces: Pieces::start(pool),
+            pieces: Pieces::start(pool, self.engine.vault()),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),
             lost: lost.clone(),
@@ -361,7 +388,7 @@ impl Shift<'_> {
             is_crowded: Arc::new(AtomicBool::new(false)),
         };
         let turns = TaskTracker::new();
-        self.claim(incarnation, &setting, &changes, &live, &turns)
+        self.claim(incarnation, &setting, &mut codes, &changes, &live, &turns)
             .await;
 
         turns.close();
@@ -406,16 +433,12 @@ impl Shift<'_> {
         &self,
         incarnation: Incarnation,
         setting: &Setting,
+        codes: &mut Codes,
         changes: &Arc<Changes>,
         live: &Arc<Live>,
         turns: &TaskTracker,
     ) {
         let slots = Arc::new(Semaphore::new(self.concurrency));
-        let codes: Vec<String> = self
-            .graphs
-            .iter()
-            .map(|graph| graph.code().to_owned())
-            .collect();
         let mut audit_at = Instant::now() + self.lease;
         loop {
             // Claim no more than can begin at once, so that no lease ages in a queue of our own.
@@ -426,7 +449,9 @@ impl Shift<'_> {
                 permit = Arc::clone(&slots).acquire_owned() => permit.expect("never closed"),
             };
             let free = (1 + slots.available_permits()).min(CLAIM_MAX);
-            let next = self.next(incarnation, setting, live, &codes, free, &mut audit_at);
+            let look = codes.look(self.graphs, &setting.pool, incarnation);
+            setting.lost.run_until_cancelled(look).await;
+            let next = self.next(incarnation, setting, live, codes.all(), free, &mut audit_at);
             // What a claim that is dropped has leased goes with all the other leases.
             let Some(found) = setting.lost.run_until_cancelled(next).await else {
                 return;
@@ -517,7 +542,7 @@ impl Shift<'_> {
     ) {
         let (setting, changes, live) = (setting.clone(), Arc::clone(changes), Arc::clone(live));
         let lease = claim.lease;
-        let graph = self.graphs.iter().find(|graph| graph.code() == claim.code);
+        let graph = codes::serving(self.graphs, &claim.code);
         let graph = Arc::clone(graph.expect("only what is served was claimed"));
         let reach = live.begin(lease);
         turns.spawn(async move {

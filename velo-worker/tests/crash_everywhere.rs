@@ -86,7 +86,7 @@ async fn asked(engine: &Engine, run: RunId) -> Question {
     }
 }
 
-/// E3, E4, E5: at every place where a run writes.
+/// E3, E4, E5, beyond/crash_between: at every place where a run writes.
 #[tokio::test]
 async fn whatever_happens_to_its_process_an_order_is_charged_once_and_ends_the_same() {
     let report = crash_everywhere(

@@ -11,7 +11,7 @@ mod rewrite;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-pub use velo_engine::schema::problems;
+pub use velo_engine::json_schema::problems;
 
 use definitions::Definitions;
 use rewrite::Rewriter;

@@ -1,5 +1,6 @@
 //! Asking a model, so that no answer is paid for twice and everyone sees who is at it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use chrono::Utc;
@@ -52,6 +53,8 @@ pub(super) struct Errand<'a> {
     /// The same each time this step is taken again.
     activity: ActivityId,
     began: Instant,
+    /// How often the provider has begun its reply anew.
+    restarts: AtomicU32,
 }
 
 impl<'a> Errand<'a> {
@@ -72,6 +75,7 @@ impl<'a> Errand<'a> {
             action,
             activity: ActivityId::named(cx.state().project.0, &named),
             began: Instant::now(),
+            restarts: AtomicU32::new(0),
         }
     }
 
@@ -215,10 +219,17 @@ impl<'a> Errand<'a> {
 
     fn watch(&self, seen: Progress<'_>) {
         match seen {
-            Progress::Text(text) => self.progress(&Writing::Text {
-                text: text.to_owned(),
-            }),
-            Progress::Restarted => self.progress(&Writing::Restarted),
+            Progress::Text(text) => {
+                let restarts = self.restarts.load(Ordering::Relaxed);
+                self.cx.say(&format!("reply {}", restarts + 1), text);
+                self.progress(&Writing::Text {
+                    text: text.to_owned(),
+                });
+            }
+            Progress::Restarted => {
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+                self.progress(&Writing::Restarted);
+            }
             Progress::Waiting(wait) => self.progress(&Writing::Waiting {
                 ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             }),

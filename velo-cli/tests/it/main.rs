@@ -14,4 +14,5 @@ mod private;
 mod resuming;
 mod schedules;
 mod serving;
+mod streaming;
 mod together;

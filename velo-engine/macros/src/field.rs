@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream as Tokens};
 use quote::{format_ident, quote};
 use syn::meta::ParseNestedMeta;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Error, Field, Ident, Meta, Path, Token, Type};
+use syn::{Attribute, Error, Expr, ExprLit, Field, Ident, Lit, LitStr, Meta, Path, Token, Type};
 
 /// The reducers that have a name.
 const REDUCERS: [&str; 4] = ["append", "max", "min", "merge"];
@@ -21,6 +21,8 @@ pub(crate) struct StateField {
     pub(crate) is_ephemeral: bool,
     /// Is never stored.
     pub(crate) is_untracked: bool,
+    /// Names under which older code has stored it.
+    aliases: Vec<LitStr>,
 }
 
 impl StateField {
@@ -36,6 +38,7 @@ impl StateField {
             is_any: false,
             is_ephemeral: false,
             is_untracked: false,
+            aliases: aliases(&field.attrs),
         };
         for attribute in &field.attrs {
             if attribute.path().is_ident("state") {
@@ -44,6 +47,12 @@ impl StateField {
         }
         parsed.check_stored(field)?;
         Ok(parsed)
+    }
+
+    /// The pattern of the names under which it is stored.
+    pub(crate) fn stored(&self, name: &str) -> Tokens {
+        let aliases = &self.aliases;
+        quote!(#name #(| #aliases)*)
     }
 
     fn take(&mut self, meta: &ParseNestedMeta<'_>) -> Result<(), Error> {
@@ -108,6 +117,29 @@ impl StateField {
         }
         Ok(())
     }
+}
+
+/// The names in `#[serde(alias = "…")]`: whole states are read by serde, and updates as it does.
+fn aliases(attributes: &[Attribute]) -> Vec<LitStr> {
+    let lists = attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("serde"));
+    let lists = lists.filter_map(|attribute| {
+        attribute
+            .parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
+            .ok()
+    });
+    let aliases = lists.flatten().filter_map(|meta| match meta {
+        Meta::NameValue(pair) if pair.path.is_ident("alias") => match pair.value {
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(name),
+                ..
+            }) => Some(name),
+            _ => None,
+        },
+        _ => None,
+    });
+    aliases.collect()
 }
 
 /// Whether this is a `#[serde(…)]` with this word in it. What is no such list is serde's to refuse.

@@ -1,6 +1,7 @@
 //! The `State` derive of `velo-engine`, which re-exports it and documents its attributes.
 
 mod field;
+mod schema;
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
@@ -9,6 +10,7 @@ use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Ident, parse_macro_input};
 
 use field::StateField;
+use schema::Schema;
 
 /// Makes a struct with named fields usable as a graph's state.
 ///
@@ -28,6 +30,31 @@ use field::StateField;
 ///   `Default`, and a step that does starts its reducer from there.
 /// - `untracked`, with `#[serde(skip)]`: the field is never stored. It has its `Default` again once
 ///   the run has changed hands, at any step: for what can be made anew, such as a cache.
+///
+/// # Versions
+///
+/// What is stored is read back by whatever code goes on with the run. A new field needs
+/// `#[serde(default)]`. A field that is renamed keeps what was written to it when it has
+/// `#[serde(alias = "old_name")]`. A field that is dropped needs `#[state(removed = "name")]` on the
+/// struct, so that what was written to it is passed over. For all else the struct gets the next version,
+/// and says how the one before becomes it:
+///
+/// ```ignore
+/// #[derive(State, Debug, Clone, Serialize, Deserialize)]
+/// #[state(version = 2, from = OrderV1)]
+/// struct Order { cents: u64 }
+///
+/// #[derive(State, Debug, Clone, Serialize, Deserialize)]
+/// struct OrderV1 { euros: u32 }
+///
+/// impl From<OrderV1> for Order {
+///     fn from(old: OrderV1) -> Self { Self { cents: u64::from(old.euros) * 100 } }
+/// }
+/// ```
+///
+/// `OrderV1` may itself come from an older one, and so on: what each version has written is applied by
+/// the reducers of that version. `#[state(version = 3, oldest)]` says that no older version is read any
+/// more; a worker does not start while a run of one is left.
 #[proc_macro_derive(State, attributes(state))]
 pub fn derive_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -62,6 +89,8 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
         ));
     }
     let (name, vis) = (&input.ident, &input.vis);
+    let schema = Schema::parse(&input.attrs)?;
+    let (versions, removed) = (schema.items(), &schema.removed);
     let update = format_ident!("{name}Update");
     let write = format_ident!("__{name}Write");
     let mut fields = Vec::new();
@@ -80,6 +109,11 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
     let names: Vec<_> = ids
         .iter()
         .map(|id| id.to_string().trim_start_matches("r#").to_owned())
+        .collect();
+    let stored: Vec<_> = fields
+        .iter()
+        .zip(&names)
+        .map(|(field, name)| field.stored(name))
         .collect();
     let merges: Vec<_> = fields.iter().map(|field| field.reducer.is_some()).collect();
     let encodes = fields.iter().zip(&variants).zip(&names);
@@ -149,7 +183,8 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
                 let mut update = Self::default();
                 for stored in ::velo_engine::StoredWrite::list(bytes)? {
                     match stored.field() {
-                        #(#names => #decodes,)*
+                        #(#stored => #decodes,)*
+                        #(#removed => (),)*
                         _ => return ::std::result::Result::Err(stored.unknown_field()),
                     }
                 }
@@ -160,6 +195,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
         impl ::velo_engine::State for #name {
             type Update = #update;
             const FIELDS: &'static [&'static str] = &[#(#names),*];
+            #versions
 
             fn apply(
                 &mut self,

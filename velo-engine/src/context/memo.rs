@@ -13,6 +13,7 @@ use crate::failpoint;
 use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::{self, Backoff};
+use crate::vault::Home;
 
 /// The same text each time the same side effect is tried: an idempotency key for whoever carries it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +145,11 @@ impl Scene {
         Ok(())
     }
 
+    /// Where something of this task is stored under this name.
+    pub(super) fn home<'a>(&self, what: &'static str, name: &'a str) -> Home<'a> {
+        Home::of_task(self.lease.run, self.seq, self.task, what, name)
+    }
+
     fn release(&self, name: &str) {
         lock(&self.memos).used.remove(name);
     }
@@ -151,10 +157,13 @@ impl Scene {
     /// Keeps a result, however long the database takes to come back while the lease may still hold:
     /// the effect was had, perhaps paid for. Returns the one that counts, when another was there already.
     async fn keep(&self, name: &str, value: Vec<u8>) -> Result<Option<Vec<u8>>, NodeError> {
+        let home = self.home("memo", name);
+        let sealed = self.vault.seal_copy(home, &value);
+        let sealed = sealed.map_err(|error| error.of_node())?;
         failpoint::hit("memo.before");
         let mut backoff = Backoff::default();
-        let earlier = loop {
-            match self.try_keep(name, &value).await {
+        let mut earlier = loop {
+            match self.try_keep(name, &sealed).await {
                 Ok(Some(earlier)) => break earlier,
                 Ok(None) => return self.lose().await,
                 Err(error) if store::is_transient(&error) => {
@@ -165,7 +174,12 @@ impl Scene {
             }
         };
         failpoint::hit("memo.after");
+        if let Some(earlier) = &mut earlier {
+            let opened = self.vault.open(home, earlier);
+            opened.map_err(|error| error.of_node())?;
+        }
         self.pulse.beat();
+        drop(sealed);
         lock(&self.memos)
             .kept
             .insert(name.to_owned(), earlier.clone().unwrap_or(value));

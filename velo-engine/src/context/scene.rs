@@ -16,6 +16,7 @@ use crate::places::{Placed, Places};
 use crate::resources::Resources;
 use crate::store::wait::StoredSignal;
 use crate::time_limit::Pulse;
+use crate::vault::Vault;
 use crate::wait::NewWait;
 
 /// One attempt of one task.
@@ -23,6 +24,7 @@ use crate::wait::NewWait;
 pub(crate) struct Scene {
     pub(crate) pool: PgPool,
     pub(crate) places: Places,
+    pub(crate) vault: Vault,
     pub(crate) lease: Lease,
     /// The step that is being taken; its row does not exist yet.
     pub(crate) seq: i32,

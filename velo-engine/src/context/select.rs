@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::scene::lock;
+use super::wait::NewAsk;
 use super::{Context, Scene, Seen};
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
-use crate::schema;
+use crate::json_schema;
 use crate::state::State;
 use crate::store::select::{Decided, Spot};
 use crate::store::wait::StoredSignal;
@@ -118,7 +119,7 @@ impl<O> Select<O> {
     ) -> Self {
         let kind = Kind::Ask {
             question: serde_json::to_value(question).map_err(|error| error.to_string()),
-            schema: schema::of::<T>(),
+            schema: json_schema::of::<T>(),
             read: reading(make),
         };
         self.or(name.into(), kind)
@@ -185,15 +186,15 @@ impl<O> Select<O> {
                     Err(error) => error,
                 };
                 // What else has come is looked for when the refusal is stored.
-                let refused = NewWait {
-                    name,
-                    kind: WaitKind::Ask {
-                        question: question.map_err(NodeError::permanent)?,
-                        schema: Some(schema),
-                        within: None,
-                    },
+                let refused = NewAsk {
+                    question: question.map_err(NodeError::permanent)?,
+                    schema: Some(schema),
+                    within: None,
                     refusal: Some(error.to_string()),
+                };
+                let refused = NewWait {
                     race: Some(self.name.clone()),
+                    ..self.scene.sealed_ask(name, refused)?
                 };
                 return self.wait(vec![refused]).await;
             }
@@ -269,22 +270,30 @@ impl<O> Select<O> {
     async fn wait(self, mut waits: Vec<NewWait>) -> Result<O, NodeError> {
         let race = self.name;
         for branch in self.branches {
-            let kind = match branch.kind {
-                Kind::Signal(_) => WaitKind::Signal,
-                Kind::Timer(until, _) => WaitKind::Sleep { until },
-                Kind::Ask {
-                    question, schema, ..
-                } => WaitKind::Ask {
-                    question: question.map_err(NodeError::permanent)?,
-                    schema: Some(schema),
-                    within: None,
-                },
-            };
-            waits.push(NewWait {
-                name: branch.name,
+            let plain = |kind| NewWait {
+                name: branch.name.clone(),
                 kind,
                 refusal: None,
+                race: None,
+            };
+            let wait = match branch.kind {
+                Kind::Signal(_) => plain(WaitKind::Signal),
+                Kind::Timer(until, _) => plain(WaitKind::Sleep { until }),
+                Kind::Ask {
+                    question, schema, ..
+                } => {
+                    let ask = NewAsk {
+                        question: question.map_err(NodeError::permanent)?,
+                        schema: Some(schema),
+                        within: None,
+                        refusal: None,
+                    };
+                    self.scene.sealed_ask(branch.name, ask)?
+                }
+            };
+            waits.push(NewWait {
                 race: Some(race.clone()),
+                ..wait
             });
         }
         self.scene.wait_for(waits).await
@@ -361,10 +370,13 @@ impl Scene {
             task: self.task,
             name,
         };
+        let home = self.home("memo", name);
+        let sealed = self.vault.seal_copy(home, &decision);
+        let sealed = sealed.map_err(|error| error.of_node())?;
         failpoint::hit("memo.before");
         let mut backoff = Backoff::default();
-        let decided = loop {
-            match store::select::decide(&self.pool, spot, &decision, signal).await {
+        let mut decided = loop {
+            match store::select::decide(&self.pool, spot, &sealed, signal).await {
                 Ok(decided) => break decided,
                 Err(error) if store::is_transient(&error) => {
                     tracing::warn!(run.id = %self.lease.run, select.name = name, %error, "could not decide yet");
@@ -374,6 +386,10 @@ impl Scene {
             }
         };
         failpoint::hit("memo.after");
+        if let Decided::So(kept) = &mut decided {
+            let opened = self.vault.open(home, kept);
+            opened.map_err(|error| error.of_node())?;
+        }
         match (&decided, signal) {
             (Decided::So(kept), signal) => {
                 lock(&self.memos).kept.insert(name.to_owned(), kept.clone());

@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use super::scene::lock;
 use super::{Context, Scene};
+use crate::codec::SealError;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
-use crate::schema;
+use crate::json_schema;
 use crate::state::State;
 use crate::store::question::Closed;
 use crate::store::wait::StoredSignal;
@@ -62,7 +63,7 @@ impl<S: State, I> Context<S, I> {
         question: &impl Serialize,
     ) -> Ask<T> {
         self.ask_without_schema(name, question)
-            .schema(schema::of::<T>())
+            .schema(json_schema::of::<T>())
     }
 
     /// As [`ask`](Self::ask), for an answer whose type has no JSON Schema: what is no `T` is refused when the
@@ -183,13 +184,24 @@ impl<T: DeserializeOwned> Ask<T> {
             Some(Err(error)) => Some(error.to_string()),
             None => None,
         };
-        let ask = WaitKind::Ask {
+        let ask = NewAsk {
             question,
             schema: self.schema,
             within,
+            refusal,
         };
-        self.scene.wait(self.name, ask, refusal).await
+        let wait = self.scene.sealed_ask(self.name, ask)?;
+        self.scene.wait_for([wait]).await
     }
+}
+
+/// A question before it is sealed.
+pub(super) struct NewAsk {
+    pub(super) question: Value,
+    pub(super) schema: Option<Value>,
+    pub(super) within: Option<Duration>,
+    /// Why the answer that was there could not be used.
+    pub(super) refusal: Option<String>,
 }
 
 impl<T: DeserializeOwned + Send + 'static> IntoFuture for Ask<T> {
@@ -259,7 +271,38 @@ impl Scene {
             }
         };
         failpoint::hit("memo.after");
-        Ok(closed)
+        match closed {
+            Closed::Unanswered => Ok(Closed::Unanswered),
+            Closed::Answered(mut answer) => {
+                let opened = self.vault.open_json(self.home("answer", name), &mut answer);
+                opened.map_err(|error| error.of_node())?;
+                Ok(Closed::Answered(answer))
+            }
+        }
+    }
+
+    /// A question as it is stored.
+    pub(super) fn sealed_ask(&self, name: String, ask: NewAsk) -> Result<NewWait, NodeError> {
+        let home = |what| self.home(what, &name);
+        let sealed = || {
+            let schema = ask.schema;
+            let schema = schema.map(|schema| self.vault.seal_json(home("schema"), schema));
+            let refusal = ask.refusal;
+            let refusal = refusal.map(|why| self.vault.seal_text(home("refusal"), &why));
+            let kind = WaitKind::Ask {
+                question: self.vault.seal_json(home("question"), ask.question)?,
+                schema: schema.transpose()?,
+                within: ask.within,
+            };
+            Ok((kind, refusal.transpose()?))
+        };
+        let (kind, refusal) = sealed().map_err(|error: SealError| error.of_node())?;
+        Ok(NewWait {
+            name,
+            kind,
+            refusal,
+            race: None,
+        })
     }
 
     /// Notes what is waited for, and never returns: once nothing else of the attempt is under way, it

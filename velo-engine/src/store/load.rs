@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool};
+use uuid::Uuid;
 
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
@@ -26,6 +27,8 @@ pub(crate) struct Stored {
     pub(crate) has_family: bool,
     /// Whether somebody resumed it after its newest step.
     pub(crate) is_resumed: bool,
+    /// The shape that it is pinned to.
+    pub(crate) shape: Uuid,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
 }
@@ -157,9 +160,10 @@ cross join lateral (
   from place p
   join velo.queue q on q.run_id = given.run::bigint and q.branch = 0 and q.resumed_seq = p.newest
   union all
-  select 'family', 0, 0, null, null, null, null, null, null, null, false, false
+  select 'run', (r.parent is not null or r.has_children)::integer, 0, null, null, uuid_send(r.fingerprint),
+         null, null, null, null, false, false
   from velo.run r
-  where r.id = given.run::bigint and (r.parent is not null or r.has_children)
+  where r.id = given.run::bigint
 ) found
 where given.place between 1 and 1000";
 
@@ -261,8 +265,12 @@ impl Stored {
                 kept: (row.b >= 0).then_some(row.b),
             }),
             "poke" => self.is_poked = true,
-            "family" => self.has_family = true,
             "resumed" => self.is_resumed = true,
+            "run" => {
+                self.has_family = row.a != 0;
+                let shape = Uuid::from_slice(&row.one.unwrap_or_default());
+                self.shape = shape.map_err(|_| odd("a shape that is none"))?;
+            }
             other => return Err(odd(other)),
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! What an operator does to a run that needs attention.
 
+use serde_json::Value;
+use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 
 use crate::run_id::RunId;
@@ -23,7 +25,7 @@ with locked as (
   where q.run_id = l.run_id and q.branch = l.branch and l.worker is null
 ), done as (
   update velo.run r
-  set error = jsonb_build_object('kind', 'terminated', 'message', $2::text),
+  set error = $2,
       status = case when l.worker is null then 'cancelled' else r.status end,
       finished_at = case when l.worker is null then clock_timestamp() end
   from locked l
@@ -41,11 +43,11 @@ select count(*) from locked";
 pub(crate) async fn terminate(
     db: impl PgExecutor<'_>,
     run: RunId,
-    reason: &str,
+    reason: &Value,
 ) -> Result<bool, sqlx::Error> {
     let touched: i64 = sqlx::query_scalar(TERMINATE)
         .bind(run)
-        .bind(reason)
+        .bind(Json(reason))
         .fetch_one(db)
         .await?;
     Ok(touched > 0)

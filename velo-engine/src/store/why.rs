@@ -14,6 +14,8 @@ use crate::why::AwaitedChild;
 pub(crate) struct Facts {
     pub(crate) status: RunStatus,
     pub(crate) code: Option<String>,
+    /// What the worker lacked that had the run last.
+    pub(crate) lacks: Option<String>,
     pub(crate) error: Option<Value>,
     pub(crate) is_queued: bool,
     pub(crate) ready_at: Option<DateTime<Utc>>,
@@ -31,7 +33,7 @@ pub(crate) struct Facts {
     pub(crate) signals: Vec<String>,
     pub(crate) children: Json<Vec<AwaitedChild>>,
     /// The newest failed attempt of the step under way.
-    pub(crate) failed_message: Option<String>,
+    pub(crate) failed_error: Option<Value>,
     pub(crate) failed_attempt: Option<i32>,
 }
 
@@ -51,7 +53,7 @@ with step as (
   order by f.at desc
   limit 1
 )
-select r.status, q.code, r.error,
+select r.status, q.code, q.lacks, r.error,
        q.run_id is not null as is_queued,
        q.ready_at, q.wake_at, q.worker,
        coalesce(q.is_cancelled, false) as is_cancelled,
@@ -79,7 +81,7 @@ select r.status, q.code, r.error,
         join velo.run k on k.id = c.child
         where not exists (select from velo.outcome o
                           where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
-       (select error ->> 'message' from failed) as failed_message,
+       (select error from failed) as failed_error,
        (select attempt from failed) as failed_attempt
 from velo.run r
 left join velo.queue q on q.run_id = r.id and q.branch = 0

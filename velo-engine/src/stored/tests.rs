@@ -6,8 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Control, apply_delta, decode_outcome, encode_delta, encode_outcome};
+use super::{Control, decode_outcome, encode_delta, encode_outcome};
 use crate::executor::{AdvanceError, Checkpoint, Task, begin};
+use crate::schema::Written;
 use crate::{Next, NodeKey, Shape, State, UpdateRoute};
 
 /// More than most runs here take.
@@ -249,10 +250,8 @@ fn stored(drawn: &Drawn, fates: &[Fate]) -> (History, Option<AdvanceError>) {
         }
         if fate.changes_hands {
             let control = Control::encode(&at).unwrap();
-            let mut state: Log = serde_json::from_slice(&snapshot).unwrap();
-            for delta in &deltas {
-                apply_delta(&mut state, delta).unwrap();
-            }
+            let deltas = deltas.iter().map(Vec::as_slice);
+            let state: Log = Written::new(&snapshot, deltas).restore().unwrap();
             let control = Control::decode(&control).unwrap();
             at = control.into_checkpoint(at.step, state);
         }
@@ -275,6 +274,7 @@ fn finishing(tasks: usize, order: u64) -> Vec<usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
+    /// put/preserves_versions_seen_values: what comes next.
     #[test]
     fn a_run_that_is_stored_and_restored_anywhere_has_the_same_history(drawn in drawn(), fates in prop::collection::vec(fate(), 1..8)) {
         prop_assert_eq!(stored(&drawn, &fates), straight(&drawn));

@@ -1,9 +1,13 @@
 //! Following a state whose type is forgotten.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use crate::state::{CodecError, State};
-use crate::stored::{ReplayError, apply_delta};
+use crate::schema::{Written, apply_delta, decode_state, unmark};
+use crate::state::State;
+
+const UNREAD: &str = "no state was read before the step";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,26 +33,64 @@ pub trait Replay: Send + Sync {
     fn value(&self) -> Result<Value, BoxError>;
 }
 
-/// A state of this type; `None` before the first.
-pub(crate) struct Replaying<S: State>(pub(crate) Option<S>);
+/// A state of this type, as far as it was read.
+pub(crate) struct Replaying<S: State> {
+    state: Option<S>,
+    /// What older versions of the type have written: read together, by the types of that time.
+    older: Vec<Vec<u8>>,
+}
+
+impl<S: State> Default for Replaying<S> {
+    fn default() -> Self {
+        Self {
+            state: None,
+            older: Vec::new(),
+        }
+    }
+}
+
+impl<S: State> Replaying<S> {
+    fn read(&self) -> Result<Cow<'_, S>, BoxError> {
+        if let Some(state) = &self.state {
+            return Ok(Cow::Borrowed(state));
+        }
+        let (whole, deltas) = self.older.split_first().ok_or(UNREAD)?;
+        let written = Written::new(whole, deltas.iter().map(Vec::as_slice));
+        Ok(Cow::Owned(written.restore()?))
+    }
+}
 
 impl<S: State> Replay for Replaying<S> {
     fn begin(&mut self, snapshot: &[u8]) -> Result<(), BoxError> {
-        let state = serde_json::from_slice(snapshot).map_err(|source| CodecError::Decode {
-            field: "*".to_owned(),
-            source,
-        })?;
-        self.0 = Some(state);
+        self.older.clear();
+        self.state = None;
+        if unmark(snapshot).0 < S::VERSION {
+            self.older.push(snapshot.to_vec());
+        } else {
+            self.state = Some(decode_state(snapshot)?);
+        }
         Ok(())
     }
 
     fn apply(&mut self, delta: &[u8]) -> Result<(), BoxError> {
-        let state = self.0.as_mut().ok_or("no state was read before the step")?;
-        apply_delta(state, delta).map_err(|error: ReplayError| Box::new(error) as BoxError)
+        if self.state.is_none() && unmark(delta).0 < S::VERSION {
+            if self.older.is_empty() {
+                return Err(UNREAD.into());
+            }
+            self.older.push(delta.to_vec());
+            return Ok(());
+        }
+        let mut state = match self.state.take() {
+            Some(state) => state,
+            None => self.read()?.into_owned(),
+        };
+        self.older.clear();
+        apply_delta(&mut state, delta)?;
+        self.state = Some(state);
+        Ok(())
     }
 
     fn value(&self) -> Result<Value, BoxError> {
-        let state = self.0.as_ref().ok_or("no state was read before the step")?;
-        Ok(serde_json::to_value(state)?)
+        Ok(serde_json::to_value(self.read()?)?)
     }
 }

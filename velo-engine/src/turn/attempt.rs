@@ -81,6 +81,7 @@ impl<S: State> Turn<'_, S> {
         let scene = Arc::new(Scene {
             pool: self.setting.pool.clone(),
             places: self.setting.places.clone(),
+            vault: self.setting.vault.clone(),
             lease: self.lease,
             seq: place.seq + 1,
             task: number,

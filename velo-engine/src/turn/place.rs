@@ -11,11 +11,12 @@ use crate::breakpoint::Stop;
 use crate::error::NodeError;
 use crate::executor::Checkpoint;
 use crate::next::Next;
+use crate::schema::{ReplayError, Written};
 use crate::shape::Shape;
-use crate::state::{CodecError, State};
+use crate::state::State;
 use crate::store::load::Stored;
 use crate::store::wait::{StoredSignal, StoredWait};
-use crate::stored::{Control, ReplayError, apply_delta, decode_outcome};
+use crate::stored::{Control, decode_outcome};
 
 /// Most lost connections in one step before a further one counts as a failed attempt.
 const LOSSES_MAX: u32 = 5;
@@ -29,6 +30,9 @@ pub(super) struct Place<S: State> {
     /// Size of the newest snapshot, and of all that was written since.
     pub(super) snapshot_bytes: usize,
     pub(super) delta_bytes: usize,
+    /// Whether an older version of the state has written any of it: the next step makes it whole anew, so
+    /// that the upcast is needed no longer.
+    pub(super) is_older: bool,
     pub(super) memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>>,
     pub(super) outcomes: BTreeMap<i32, Next<S>>,
     pub(super) failures: BTreeMap<i32, Failures>,
@@ -109,6 +113,7 @@ impl<S: State> Place<S> {
                 .skip(1)
                 .map(|step| step.delta.len())
                 .sum(),
+            is_older: written(&stored.steps).is_older::<S>(),
             checkpoint: Arc::new(checkpoint),
             memos,
             outcomes,
@@ -243,6 +248,7 @@ impl<S: State> Place<S> {
         if let Some(bytes) = snapshot_bytes {
             self.snapshot_bytes = bytes;
             self.delta_bytes = 0;
+            self.is_older = false;
         }
         self.memos.clear();
         self.outcomes.clear();
@@ -258,6 +264,13 @@ impl<S: State> Place<S> {
     }
 }
 
+/// What these steps, the first of which has a snapshot, have written.
+fn written(steps: &[crate::store::load::StoredStep]) -> Written<'_> {
+    let snapshot = steps.first().and_then(|step| step.snapshot.as_deref());
+    let deltas = steps.iter().skip(1).map(|step| step.delta.as_slice());
+    Written::new(snapshot.unwrap_or_default(), deltas)
+}
+
 /// The checkpoint after the newest stored step.
 pub(crate) fn checkpoint<S: State>(stored: &Stored) -> Result<Checkpoint<S>, ReplayError> {
     checkpoint_of(&stored.steps)
@@ -267,18 +280,8 @@ pub(crate) fn checkpoint<S: State>(stored: &Stored) -> Result<Checkpoint<S>, Rep
 pub(crate) fn checkpoint_of<S: State>(
     steps: &[crate::store::load::StoredStep],
 ) -> Result<Checkpoint<S>, ReplayError> {
-    let mut steps = steps.iter();
-    let first = steps.next().expect("a run has at least its first step");
-    let snapshot = first.snapshot.as_deref().unwrap_or_default();
-    let mut state: S = serde_json::from_slice(snapshot).map_err(|source| CodecError::Decode {
-        field: "*".to_owned(),
-        source,
-    })?;
-    let mut last = first;
-    for step in steps {
-        apply_delta(&mut state, &step.delta)?;
-        last = step;
-    }
+    let last = steps.last().expect("a run has at least its first step");
+    let state = written(steps).restore()?;
     let control = Control::decode(last.control.as_deref().unwrap_or_default())?;
     let step = u64::try_from(last.seq).unwrap_or(0);
     Ok(control.into_checkpoint(step, state))

@@ -49,6 +49,7 @@ async fn commit(engine: &Engine, row: StepRow) -> Verdict {
     commit_steps(engine.pool(), worker, &[row]).await.unwrap()[0]
 }
 
+/// beyond/fencing: of a step.
 #[tokio::test]
 async fn a_lost_lease_cannot_commit_and_the_new_one_can() {
     let engine = test_kit::engine().await;
@@ -77,6 +78,7 @@ async fn a_lost_lease_cannot_commit_and_the_new_one_can() {
     );
 }
 
+/// beyond/idempotent_retry: of a step.
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_told_from_one_that_was_refused() {
     let engine = test_kit::engine().await;
@@ -214,6 +216,7 @@ async fn a_live_worker_is_not_given_up_and_an_expired_one_is_once() {
     assert!(!worker.heartbeat(&mut conn).await.unwrap());
 }
 
+/// beyond/two_writers: claims.
 #[tokio::test]
 async fn many_claimers_at_once_claim_each_run_once() {
     const RUNS: usize = 200;

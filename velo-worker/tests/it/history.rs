@@ -305,7 +305,7 @@ async fn an_edit_is_refused_when_it_comes_late_or_the_run_is_at_work_or_has_ende
     beside.stop().await;
 }
 
-/// E1: edits.
+/// E1, beyond/two_writers: edits.
 #[tokio::test]
 async fn of_edits_of_the_same_step_at_once_one_is_committed() {
     let (engine, graph, run, beside) = asking().await;

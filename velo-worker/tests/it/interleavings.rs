@@ -368,6 +368,7 @@ async fn a_branch_that_comes_late(fails_later: bool) {
     beside.stop().await;
 }
 
+/// put_writes/idempotent: with its effects.
 #[tokio::test]
 async fn a_branch_whose_commit_comes_late_has_its_effects_once() {
     a_branch_that_comes_late(false).await;
@@ -452,6 +453,7 @@ async fn a_step_that_an_earlier_attempt_committed_late_is_read_back() {
     beside.stop().await;
 }
 
+/// beyond/ordering: of two leases.
 #[tokio::test]
 async fn a_step_that_was_committed_late_by_the_lease_before_is_read_back() {
     let engine = with_effects().await;
@@ -983,6 +985,7 @@ async fn whatever_message_is_lost_the_run_completes_and_nothing_happens_twice() 
         .await;
 }
 
+/// beyond/crash_between: outcomes and step.
 #[tokio::test]
 async fn branches_that_had_finished_are_not_run_again_by_the_worker_that_takes_over() {
     let engine = with_effects().await;

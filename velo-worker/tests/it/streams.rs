@@ -405,6 +405,7 @@ async fn a_reader_that_comes_too_late_for_what_was_said_is_told_how_much_it_miss
     beside.stop().await;
 }
 
+/// B55: in each mode.
 #[tokio::test]
 async fn a_question_is_seen_by_who_looks_at_values_or_at_updates_alone() {
     let engine = test_kit::engine().await;
@@ -494,6 +495,7 @@ fn nested(door: &Arc<Semaphore>) -> Graph<Log> {
         .unwrap()
 }
 
+/// B68: and three levels down.
 #[tokio::test]
 async fn runs_three_levels_below_are_told_with_their_path_before_they_end() {
     let (engine, door) = (test_kit::engine().await, Arc::new(Semaphore::new(0)));

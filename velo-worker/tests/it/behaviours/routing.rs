@@ -4,10 +4,10 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use velo_engine::prelude::*;
-use velo_engine::test_kit;
+use velo_engine::{Streamed, test_kit};
 
 use super::support::{Sum, history, line, lines, said, serve};
-use crate::support::settled;
+use crate::support::{settled, within};
 
 const A: NodeKey<Sum> = NodeKey::new("a");
 const B: NodeKey<Sum> = NodeKey::new("b");
@@ -160,7 +160,7 @@ async fn sends_of_two_nodes_run_side_by_side_and_what_follows_them_runs_once() {
 
 /// B1: on a worker.
 /// B5: what is given as the input goes before what the first node writes, through the same reducer.
-/// B15: a node that returns two outcomes, and a node after it.
+/// B15: a node that returns two outcomes, and a node after it; a stream of updates has both.
 /// B16: the writes of one node are told apart, in order, in the history; each state before them can be read.
 #[tokio::test]
 async fn a_node_may_write_a_field_several_times_and_the_history_tells_each_write() {
@@ -176,7 +176,7 @@ async fn a_node_may_write_a_field_several_times_and_the_history_tells_each_write
         .unwrap();
     let input = said("input").into_state().unwrap();
     let run = engine.start(&graph, input).await.unwrap();
-    let beside = serve(&engine, graph);
+    let beside = serve(&engine, graph.clone());
     assert_eq!(
         lines(&engine, run).await,
         ["input", "a.0", "a.1", "b"],
@@ -192,6 +192,14 @@ async fn a_node_may_write_a_field_several_times_and_the_history_tells_each_write
             json!([["lines", ["b"]], ["owner", "b"]]),
         ]
     );
+    let mut updates = engine.stream(&graph, run).updates().open().await.unwrap();
+    let mut streamed = Vec::new();
+    while let Some(item) = within(updates.next()).await {
+        if let Streamed::Updates { writes, .. } = item.unwrap().what {
+            streamed.push(writes);
+        }
+    }
+    assert_eq!(streamed, writes[1..]);
     for (seq, expected) in [(0, 1), (1, 3), (2, 4)] {
         let state: Sum = engine.state_at(run, seq).await.unwrap();
         assert_eq!(state.lines.len(), expected, "after step {seq}");

@@ -8,8 +8,19 @@ use std::path::{Path, PathBuf};
 const BEHAVIOURS: &[u32] = &[
     1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 21, // routing
     22, 23, 24, 26, 27, 28, 29, 30, 31, 33, 37, 39, 41, // failure
-    59, 60, 62, 63, 64, 67, // subgraphs
+    55, 59, 60, 62, 63, 64, 67, 68, // interrupts and subgraphs
     69, 70, 72, 73, 74, 75, 77, 79, 80, 82, 83, 85, // time travel
+];
+/// The groups of cases of what keeps checkpoints, and how many cases each has.
+const GROUPS: &[(&str, usize)] = &[
+    ("put", 17),
+    ("put_writes", 10),
+    ("get_tuple", 10),
+    ("list", 16),
+    ("delete_thread", 5),
+    ("delete_for_runs", 7),
+    ("prune", 8),
+    ("delta_channel_history", 8),
 ];
 /// Where a row says that there is no test.
 const NO_TEST: &str = "–";
@@ -165,6 +176,15 @@ fn the_table_of_behaviours_and_the_marks_of_the_tests_agree() {
     let behaviours = BEHAVIOURS.iter().map(|number| format!("B{number}"));
     let missing = behaviours.filter(|mark| !rows.contains_key(mark));
     wrong.extend(missing.map(|mark| format!("{mark} has no row")));
+    for (group, cases) in GROUPS {
+        let of_group = rows
+            .keys()
+            .filter(|mark| mark.split('/').next() == Some(group));
+        let rows = of_group.count();
+        if rows != *cases {
+            wrong.push(format!("{group} has {rows} rows, and {cases} cases"));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
