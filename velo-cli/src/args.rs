@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Schedules(SchedulesArgs),
     /// List the workers
     Workers(ListArgs),
+    /// Show how all runs and workers stand, again and again; once when it is no terminal
+    Top(TopArgs),
     /// Create or upgrade the tables
     Migrate(MigrateArgs),
     /// Look whether the database is safe to run on; exits with 3 when it is not
@@ -104,6 +106,7 @@ impl Command {
             | Self::FakeGemini(_)
             | Self::Runs(_)
             | Self::Schedules(_)
+            | Self::Top(_)
             | Self::Workers(_) => "warn",
         }
     }
@@ -393,6 +396,19 @@ impl Mode {
             Self::Debug => vec![StreamMode::Tasks, StreamMode::Checkpoints],
         }
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TopArgs {
+    /// Between two looks
+    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) every: u16,
+    /// Look once, also on a terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print JSON, for machines; once
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

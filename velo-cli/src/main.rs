@@ -14,6 +14,7 @@ mod runs;
 mod schedules;
 mod serve;
 mod stop;
+mod top;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
                 Box::pin(schedules::schedules(&args.house, schedules)).await
             }
             Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
+            Command::Top(seen) => Box::pin(top::top(&args.house, seen)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
             Command::Doctor(list) => Box::pin(doctor::doctor(&args.house, list)).await,
             Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,

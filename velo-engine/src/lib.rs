@@ -49,6 +49,7 @@
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -78,6 +79,7 @@ pub mod reducer;
 pub mod schedule;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
+pub mod trace;
 
 mod admission;
 mod breakpoint;
@@ -101,6 +103,7 @@ mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod overview;
 mod pieces;
 mod places;
 mod question;
@@ -141,6 +144,7 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};

@@ -20,6 +20,7 @@ use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
 use crate::stored::Control;
+use crate::trace::TraceContext;
 use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
@@ -39,6 +40,7 @@ pub struct Start<'a, S: State> {
     step_limit: Option<u64>,
     breakpoints: Breakpoints,
     forked: Option<(Checkpoint<S>, Origin)>,
+    trace: Option<TraceContext>,
 }
 
 impl<'a, S: State> Start<'a, S> {
@@ -53,6 +55,7 @@ impl<'a, S: State> Start<'a, S> {
             step_limit: None,
             breakpoints: Breakpoints::default(),
             forked: None,
+            trace: TraceContext::current(),
         }
     }
 
@@ -124,6 +127,13 @@ impl<'a, S: State> Start<'a, S> {
     pub fn pause_after_all(mut self) -> Self {
         let nodes = self.graph.shape().nodes();
         self.breakpoints.after.extend(nodes.map(str::to_owned));
+        self
+    }
+
+    /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
+    /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
         self
     }
 
@@ -334,6 +344,7 @@ impl Encoded {
             thread: start.thread.as_deref(),
             priority: start.priority,
             origin: start.forked.as_ref().map(|(_, origin)| *origin),
+            trace: start.trace.as_ref().map(TraceContext::as_str),
             ..self.row_of(start.graph, id)
         }
     }
@@ -352,6 +363,7 @@ impl Encoded {
             code: graph.queued(),
             priority: 0,
             origin: None,
+            trace: None,
         }
     }
 }

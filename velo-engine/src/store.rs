@@ -29,6 +29,7 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod question;
 pub(crate) mod run;
@@ -118,6 +119,8 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    overview::COUNTERS,
+    overview::GRAPHS,
     piece::ADD,
     piece::PRUNE,
     question::ANSWER,

@@ -12,8 +12,8 @@ mod place;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +24,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::admission::Admission;
 use crate::code::Form;
@@ -44,6 +45,7 @@ use crate::state::State;
 use crate::store::load::Stored;
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
+use crate::trace::{self, TraceContext};
 use crate::vault::{Home, Vault};
 use crate::wait::NewWait;
 
@@ -234,6 +236,7 @@ impl<S: State> Serve for Graph<S> {
             reach,
             asked: Arc::default(),
             has_family: Arc::default(),
+            trace: OnceLock::new(),
             began: Instant::now(),
         };
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
@@ -263,6 +266,8 @@ struct Turn<'a, S: State> {
     asked: Arc<Notify>,
     /// Whether the run has a parent or children, who are to be told of its end.
     has_family: Arc<AtomicBool>,
+    /// The trace that the run belongs to, once it was read.
+    trace: OnceLock<TraceContext>,
     began: Instant,
 }
 
@@ -315,12 +320,23 @@ impl<S: State> Turn<'_, S> {
             Ok(place) => place,
             Err(end) => return end,
         };
+        let span = tracing::info_span!(
+            trace::TURN,
+            { trace::RUN_ID } = %self.lease.run,
+            { trace::GRAPH } = self.graph.code(),
+            { trace::FENCE } = self.lease.fence,
+        );
+        trace::link(&span, self.trace.get());
+        self.go_on(&mut place).instrument(span).await
+    }
+
+    async fn go_on(&self, place: &mut Place<S>) -> TurnEnd {
         loop {
-            match self.step(&mut place).await {
+            match self.step(place).await {
                 Flow::On => (),
                 Flow::End(end) => return end,
-                Flow::Reload => match self.reload(&place).await {
-                    Ok(Some(again)) => place = again,
+                Flow::Reload => match self.reload(place).await {
+                    Ok(Some(again)) => *place = again,
                     Ok(None) => return TurnEnd::Lost,
                     Err(error) => return self.pause(&described(&error, None)).await,
                 },
@@ -370,6 +386,11 @@ impl<S: State> Turn<'_, S> {
                 Ok(Some(mut stored)) => {
                     let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
                     opened.map_err(|error| error.of_node())?;
+                    if let Some(trace) = stored.trace.as_deref().and_then(|text| text.parse().ok())
+                    {
+                        // It is the same each time.
+                        let _ = self.trace.set(trace);
+                    }
                     if stored.has_family {
                         self.has_family.store(true, Ordering::Relaxed);
                     }

@@ -16,3 +16,4 @@ mod schedules;
 mod serving;
 mod streaming;
 mod together;
+mod top;

@@ -27,6 +27,8 @@ pub(crate) struct Stored {
     pub(crate) has_family: bool,
     /// Whether somebody resumed it after its newest step.
     pub(crate) is_resumed: bool,
+    /// The trace that it belongs to, or the nearest run above it that belongs to one.
+    pub(crate) trace: Option<String>,
     /// The shape that it is pinned to.
     pub(crate) shape: Uuid,
     /// How long ago the newest step was committed, or the run was resumed after that.
@@ -160,8 +162,20 @@ cross join lateral (
   from place p
   join velo.queue q on q.run_id = given.run::bigint and q.branch = 0 and q.resumed_seq = p.newest
   union all
-  select 'run', (r.parent is not null or r.has_children)::integer, 0, null, null, uuid_send(r.fingerprint),
-         null, null, null, null, false, false
+  select 'run', (r.parent is not null or r.has_children)::integer, 0,
+         case when r.parent is null or r.trace is not null then r.trace
+              else (with recursive above as (
+                              select p.parent, p.trace, 1 as height
+                              from velo.run p
+                              where p.id = r.parent
+                              union all
+                              select p.parent, p.trace, a.height + 1
+                              from above a
+                              join velo.run p on p.id = a.parent
+                              where a.trace is null and a.height < 32
+                            )
+                            select a.trace from above a where a.trace is not null) end,
+         null, uuid_send(r.fingerprint), null, null, null, null, false, false
   from velo.run r
   where r.id = given.run::bigint
 ) found
@@ -268,6 +282,7 @@ impl Stored {
             "resumed" => self.is_resumed = true,
             "run" => {
                 self.has_family = row.a != 0;
+                self.trace = row.name;
                 let shape = Uuid::from_slice(&row.one.unwrap_or_default());
                 self.shape = shape.map_err(|_| odd("a shape that is none"))?;
             }

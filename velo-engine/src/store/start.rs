@@ -20,6 +20,8 @@ pub(crate) struct NewRun<'a> {
     pub(crate) code: &'a str,
     pub(crate) priority: i16,
     pub(crate) origin: Option<Origin>,
+    /// The trace that it belongs to, as a `traceparent`.
+    pub(crate) trace: Option<&'a str>,
 }
 
 // A thread that is live already gives no row, and then nothing is inserted at all. Of two starts on
@@ -33,8 +35,8 @@ with thread as (
   where not velo.thread.is_live
   returning name
 ), run as (
-  insert into velo.run (id, nonce, graph, version, fingerprint, thread, origin_run, origin_seq)
-  select $1, $2, $3, $4, $5, $6, $11, $12
+  insert into velo.run (id, nonce, graph, version, fingerprint, thread, origin_run, origin_seq, trace)
+  select $1, $2, $3, $4, $5, $6, $11, $12, $13
   where $6::text is null or exists (select from thread)
   returning id
 ), step as (
@@ -59,6 +61,7 @@ pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<
         .bind(new.priority)
         .bind(new.origin.map(|origin| origin.run))
         .bind(new.origin.map(|origin| origin.seq))
+        .bind(new.trace)
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)

@@ -16,6 +16,7 @@ use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::observed::Happening;
 use crate::state::State;
 use crate::time_limit::{Pulse, TimeLimit};
+use crate::trace;
 
 /// An attempt that came to its end.
 pub(super) struct Ended<S: State> {
@@ -110,8 +111,14 @@ impl<S: State> Turn<'_, S> {
             task.input.as_ref(),
         );
         let span = tracing::info_span!(
-            "node", run.id = %self.lease.run, node.name = %task.node, task.attempt = attempt
+            trace::NODE,
+            { trace::RUN_ID } = %self.lease.run,
+            { trace::NODE_NAME } = %task.node,
+            { trace::STEP } = place.seq + 1,
+            { trace::TASK } = number,
+            { trace::ATTEMPT } = attempt,
         );
+        let context = self.trace.get().cloned();
         scene.observe(Happening::Started { attempt });
         let shown = Arc::clone(&scene);
         running.spawn(
@@ -130,6 +137,12 @@ impl<S: State> Turn<'_, S> {
                             scene.cancelled.cancel();
                             Some(Err(error))
                         }
+                    }
+                };
+                let bounded = async {
+                    match context {
+                        Some(context) => context.scope(bounded).await,
+                        None => bounded.await,
                     }
                 };
                 let caught = AssertUnwindSafe(bounded).catch_unwind().await;

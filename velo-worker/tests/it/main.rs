@@ -24,5 +24,6 @@ mod starting;
 mod streams;
 mod support;
 mod surviving;
+mod tracing_runs;
 mod versions;
 mod waiting;
