@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -252,7 +253,14 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         until_stuck: bool,
     },
-    /// Show what differs in the state between two steps of a run of the agency
+    /// Print the state of a run as JSON
+    State {
+        /// The run
+        id: RunId,
+        /// The step after which; zero is the start, and the newest one counts otherwise
+        step: Option<i32>,
+    },
+    /// Show what differs in the state between two steps of a run
     Diff {
         /// The run
         id: RunId,
@@ -261,7 +269,38 @@ pub(crate) enum RunsCommand {
         /// The other step
         after: i32,
     },
-    /// Begin a new run of the agency at a step of an old one; what came after is done again
+    /// Edit the state of a run of the agency that waits or is paused
+    Update {
+        /// The run
+        id: RunId,
+        /// What is written, as a JSON object of fields
+        fields: String,
+        /// Put the values in place of what is there, also where a field merges what is written to it
+        #[arg(long)]
+        overwrite: bool,
+        /// Edit as if this node had returned it: what follows the node comes next
+        #[arg(long, value_name = "NODE")]
+        as_node: Option<String>,
+        /// Only if this is the run's newest step
+        #[arg(long, value_name = "STEP")]
+        after: Option<i32>,
+    },
+    /// Copy a run with all of its history; a copy goes on when somebody answers or resumes it
+    Copy {
+        /// The run
+        id: RunId,
+        /// The thread of the copy
+        #[arg(long)]
+        thread: Option<String>,
+    },
+    /// Copy all runs of a thread into one that has none
+    CopyThread {
+        /// The thread
+        from: String,
+        /// The new one
+        to: String,
+    },
+    /// Begin a new run at a step of an old one; what came after is done again
     Fork {
         /// The run
         id: RunId,
@@ -288,6 +327,15 @@ pub(crate) enum RunsCommand {
     Delete {
         /// The run
         id: RunId,
+    },
+    /// Delete runs that have ended, but the newest of each thread; runs that have not ended are never touched
+    Prune {
+        /// Only those that ended longer ago, such as 36h or 30d
+        #[arg(long, value_name = "TIME", value_parser = age)]
+        older_than: Duration,
+        /// How many ended runs of each thread stay
+        #[arg(long, default_value_t = 1)]
+        keep: u32,
     },
     /// End a run before its end
     Cancel {
@@ -579,6 +627,18 @@ impl std::str::FromStr for Resume {
             format!("`{text}` is neither the id of a run (a number) nor of a project (a UUID)")
         })
     }
+}
+
+/// A time such as `90s`, `15m`, `36h` or `30d`.
+fn age(typed: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let parsed = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = typed.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    parsed
+        .map(Duration::from_secs)
+        .ok_or_else(|| "take a number and one of s, m, h and d, such as 30d".to_owned())
 }
 
 #[cfg(test)]

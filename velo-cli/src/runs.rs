@@ -131,6 +131,31 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
                 print_table(&table);
             }
         }
+        RunsCommand::State { id, step } => past::state(engine, id, step).await?,
+        RunsCommand::Update {
+            id,
+            fields,
+            overwrite,
+            as_node,
+            after,
+        } => {
+            let edit = past::Typed {
+                fields: &fields,
+                is_overwrite: overwrite,
+                node: as_node.as_deref(),
+                after,
+            };
+            past::update(agency, id, edit, as_json).await?;
+        }
+        RunsCommand::Copy { id, thread } => {
+            past::copy(engine, id, thread.as_deref(), as_json).await?;
+        }
+        RunsCommand::CopyThread { from, to } => {
+            past::copy_thread(engine, &from, &to, as_json).await?;
+        }
+        RunsCommand::Prune { older_than, keep } => {
+            past::prune(engine, older_than, keep, as_json).await?;
+        }
         RunsCommand::Stream {
             id,
             mode,
@@ -147,7 +172,7 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
             stream::stream(agency, id, wanted, as_json).await?;
         }
         RunsCommand::Diff { id, before, after } => {
-            past::diff(engine, id, before, after, as_json).await?;
+            past::diff(agency, id, before, after, as_json).await?;
         }
         RunsCommand::Fork { id, step, thread } => {
             past::fork(agency, id, step, thread, as_json).await?;
@@ -456,6 +481,13 @@ fn failed(error: &EngineError) -> Failure {
         | EngineError::NothingToDo { .. }
         | EngineError::NotEnded(_)
         | EngineError::ThreadBusy { .. }
+        | EngineError::ThreadNotEmpty(_)
+        | EngineError::ThreadTooLong { .. }
+        | EngineError::AtWork(_)
+        | EngineError::Ended(_)
+        | EngineError::NoNode { .. }
+        | EngineError::MovedOn { .. }
+        | EngineError::Unreadable { .. }
         | EngineError::BadExport(_) => Failure::unusable(chain(error)),
         _ => Failure::environment(chain(error)),
     }

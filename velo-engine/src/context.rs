@@ -2,6 +2,7 @@
 
 mod child;
 mod item;
+mod limit;
 mod memo;
 mod say;
 mod scene;
@@ -43,6 +44,7 @@ pub(crate) use wait::Seen;
 /// | wait for whichever of them comes first | [`select`](Self::select) |
 /// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
+/// | keep to a limit of the whole fleet | [`limit`](Self::limit) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
 /// | tell watchers anywhere, now and perhaps | [`say`](Self::say), [`show`](Self::show) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |

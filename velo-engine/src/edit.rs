@@ -81,6 +81,19 @@ impl<S: State> StateEdit<'_, S> {
         self
     }
 
+    /// As [`as_node`](Self::as_node), by the node's name: for tools that are told it.
+    ///
+    /// # Errors
+    /// [`EngineError::NoNode`] when the graph has no such node.
+    pub fn as_node_named(mut self, name: &str) -> Result<Self, EngineError> {
+        let known = self.graph.shape().node_name(name);
+        self.node = Some(known.ok_or_else(|| EngineError::NoNode {
+            graph: self.graph.code().to_owned(),
+            node: name.to_owned(),
+        })?);
+        Ok(self)
+    }
+
     /// Edits only if `seq` is the run's newest step: so an edit whose answer was lost can be sent again,
     /// and one that was made from an old look is refused.
     pub fn after(mut self, seq: i32) -> Self {

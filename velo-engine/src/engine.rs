@@ -11,6 +11,7 @@ use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
 use crate::family;
+use crate::gate::BadAllowance;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
 use crate::places::Places;
@@ -547,6 +548,14 @@ pub enum EngineError {
         /// The step.
         seq: i32,
     },
+    /// The graph has no node of this name.
+    #[error("the graph {graph} has no node `{node}`")]
+    NoNode {
+        /// The graph's name and version.
+        graph: String,
+        /// The node.
+        node: String,
+    },
     /// The run is one of another graph than the given one.
     #[error("run {run} is one of the graph `{graph}` and not of `{given}`: give that graph")]
     OtherGraph {
@@ -568,6 +577,9 @@ pub enum EngineError {
         #[source]
         source: AdvanceError,
     },
+    /// A gate cannot be limited like this.
+    #[error("could not set the limit")]
+    Allowance(#[source] BadAllowance),
     /// A worker has the run at this moment.
     #[error("run {0} is at work: wait until it is paused or waits, or try again")]
     AtWork(RunId),
@@ -644,6 +656,19 @@ pub enum EngineError {
         thread: String,
         /// Its live run.
         run: RunId,
+    },
+    /// The thread that is to be copied to has runs.
+    #[error("thread `{0}` has runs: copy to one that has none")]
+    ThreadNotEmpty(String),
+    /// The thread that is to be copied has too many runs.
+    #[error(
+        "thread `{thread}` has more than {most} runs: copy its runs one by one, or prune it first"
+    )]
+    ThreadTooLong {
+        /// The thread.
+        thread: String,
+        /// The limit.
+        most: usize,
     },
     /// Another run has the id that was asked for.
     #[error("another run was started with the id {0}: take another id")]

@@ -112,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// Where a run was forked from, then where that one was, and so on; empty for a run that was
+    /// Where a run was forked or copied from, then where that one was, and so on; empty for a run that was
     /// started. At most a thousand, and none before a run that was deleted.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Engine {
             .map_err(EngineError::on("read where the run comes from"))
     }
 
-    /// The runs that were forked from a run, oldest first; at most `limit` and [`PAGE_MAX`].
+    /// The runs that were forked or copied from a run, oldest first; at most `limit` and [`PAGE_MAX`].
     ///
     /// # Errors
     /// The database's.

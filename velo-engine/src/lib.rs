@@ -48,6 +48,7 @@
 //! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
@@ -84,6 +85,7 @@ pub mod trace;
 mod admission;
 mod breakpoint;
 mod context;
+mod copy;
 mod delete;
 mod diff;
 mod edit;
@@ -93,6 +95,8 @@ mod export;
 mod family;
 mod fit;
 mod fork;
+mod gate;
+mod gates;
 mod graph;
 mod handling;
 mod health;
@@ -103,12 +107,14 @@ mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod outline;
 mod overview;
 mod pieces;
 mod places;
 mod question;
 mod resources;
 mod retry;
+mod rule;
 mod run_id;
 mod schema;
 mod shape;
@@ -120,6 +126,7 @@ mod stream;
 mod subgraph;
 mod time_limit;
 mod turn;
+mod value;
 mod vault;
 mod wait;
 mod why;
@@ -128,12 +135,16 @@ pub use breakpoint::Breakpoints;
 pub use context::{
     Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
 };
+pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
 pub use fork::{Fork, Origin};
+pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
+pub use gates::Gates;
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use handling::FailureClass;
 pub use health::{Finding, Grade, examine};
@@ -144,12 +155,14 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use outline::{Outline, OutlineNode, Way, WayKind};
 pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
+pub use rule::{FieldRule, MergeRule, RuleError};
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{
@@ -170,7 +183,7 @@ pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use vault::Vault;
 pub use velo_engine_macros::State;
-pub use why::{AwaitedChild, Why};
+pub use why::{AwaitedChild, HeldBack, HeldUp, Why};
 
 /// All that a graph's definition needs.
 pub mod prelude {

@@ -6,6 +6,7 @@ mod drawing;
 mod error;
 mod join;
 mod named;
+mod outline;
 mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -37,6 +37,7 @@ pub struct Start<'a, S: State> {
     id: Option<RunId>,
     thread: Option<String>,
     priority: i16,
+    queue: Option<String>,
     step_limit: Option<u64>,
     breakpoints: Breakpoints,
     forked: Option<(Checkpoint<S>, Origin)>,
@@ -52,6 +53,7 @@ impl<'a, S: State> Start<'a, S> {
             id: None,
             thread: None,
             priority: 0,
+            queue: None,
             step_limit: None,
             breakpoints: Breakpoints::default(),
             forked: None,
@@ -89,9 +91,24 @@ impl<'a, S: State> Start<'a, S> {
         self
     }
 
-    /// Lets runs of a lower number go first; zero otherwise.
+    /// Lets runs of a lower number go first; zero otherwise. Each number is worth a minute of waiting, so
+    /// that a run of whatever number has its turn.
     pub fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Starts the run into a queue, whose [`Gate`](crate::Gate::Queue) may limit how many of its runs are at
+    /// work at once, how fast they begin, and their share of the workers beside other queues. Name it after
+    /// whom the work is for, or what it needs, such as `tenant/acme`. Queues need not be made; there may be
+    /// as many as there are tenants. The runs that the run starts are of the same queue.
+    ///
+    /// # Panics
+    /// When the name is empty.
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        assert!(!name.is_empty(), "a queue has a name");
+        self.queue = Some(name);
         self
     }
 
@@ -240,6 +257,12 @@ impl<'a, S: State> Start<'a, S> {
                 return Err(EngineError::on(STARTING)(error));
             }
         }
+        if let Some(queue) = &self.queue
+            && let Err(error) = store::gate::balance(pool, queue).await
+        {
+            // The next look of a worker makes up for it.
+            tracing::debug!(run.id = %id, %error, "could not look at the run's queue yet");
+        }
         self.engine.hint();
         Ok(id)
     }
@@ -343,6 +366,7 @@ impl Encoded {
         NewRun {
             thread: start.thread.as_deref(),
             priority: start.priority,
+            lane: start.queue.as_deref(),
             origin: start.forked.as_ref().map(|(_, origin)| *origin),
             trace: start.trace.as_ref().map(TraceContext::as_str),
             ..self.row_of(start.graph, id)
@@ -363,6 +387,7 @@ impl Encoded {
             code: graph.queued(),
             priority: 0,
             origin: None,
+            lane: None,
             trace: None,
         }
     }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::rule::FieldRule;
 use crate::schema::{ReplayError, Written};
 
 /// The state of a graph. Derive it: `#[derive(State)]`, on a struct with named fields that also has
@@ -57,6 +58,12 @@ pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync
 
     /// Names of the fields, in the order of declaration.
     const FIELDS: &'static [&'static str];
+
+    /// How writes are merged, as far as that can be told without code. What is not told is left to the code.
+    #[must_use]
+    fn rules() -> Vec<FieldRule> {
+        Vec::new()
+    }
 
     /// Version of the stored form, from one on: `#[state(version = 2, from = ReportV1)]`.
     const VERSION: u32 = 1;

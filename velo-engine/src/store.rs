@@ -17,10 +17,12 @@ pub(crate) mod breakpoint;
 pub(crate) mod child;
 pub(crate) mod code;
 pub(crate) mod commit;
+pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
+pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod item;
 pub(crate) mod lease;
@@ -29,6 +31,7 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod question;
@@ -66,6 +69,10 @@ pub const STATEMENTS: &[&str] = &[
     code::WANTED,
     commit::ALL,
     commit::STEPS,
+    copy::FORK,
+    copy::RESERVE,
+    copy::RUN,
+    copy::THREAD_RUNS,
     delete::DELETE,
     delete::OLD,
     delete::THREAD,
@@ -75,6 +82,18 @@ pub const STATEMENTS: &[&str] = &[
     export::READ,
     export::WRITE,
     failure::RECORD,
+    gate::APPLY,
+    gate::BALANCE,
+    gate::FORGET,
+    gate::LIST,
+    gate::PAUSE,
+    gate::RELEASE,
+    gate::REMOVE,
+    gate::RESUME,
+    gate::SET,
+    gate::TAKE,
+    gate::TELL,
+    gate::TEND,
     health::BACKEND,
     health::HOLDERS,
     health::QUEUE,
@@ -119,6 +138,9 @@ pub const STATEMENTS: &[&str] = &[
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    outline::GET,
+    outline::LIST,
+    outline::PUT,
     overview::COUNTERS,
     overview::GRAPHS,
     piece::ADD,

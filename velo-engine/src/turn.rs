@@ -32,12 +32,14 @@ use crate::context::Scene;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::family;
+use crate::gates::Gates;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::loader::Loader;
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
+use crate::outline::Outline;
 use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
@@ -82,6 +84,8 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// What is paused or limited by name.
+    pub gates: Gates,
     /// How payloads are kept.
     pub vault: Vault,
     /// Reads where runs stand.
@@ -184,6 +188,11 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The graph as data, for who does not have its code.
+    fn outline(&self) -> Option<Outline> {
+        None
+    }
+
     /// What follows the states of its runs for those who [stream](crate::Engine::stream) them; `None`
     /// when they cannot be told.
     fn replay(&self) -> Option<Box<dyn Replay>> {
@@ -223,6 +232,10 @@ impl<S: State> Serve for Graph<S> {
         self.child_graphs().to_vec()
     }
 
+    fn outline(&self) -> Option<Outline> {
+        Some(self.shape().outline())
+    }
+
     fn replay(&self) -> Option<Box<dyn Replay>> {
         Some(Box::new(Replaying::<S>::default()))
     }
@@ -231,6 +244,7 @@ impl<S: State> Serve for Graph<S> {
         let turn = Turn {
             graph: self,
             lease: claim.lease,
+            queue: claim.queue.clone(),
             setting,
             lost: setting.lost.child_token(),
             reach,
@@ -258,6 +272,7 @@ impl<S: State> Serve for Graph<S> {
 struct Turn<'a, S: State> {
     graph: &'a Graph<S>,
     lease: Lease,
+    queue: Option<String>,
     setting: &'a Setting,
     /// Of this turn alone: cancelled also when a write was refused.
     lost: CancellationToken,
@@ -471,6 +486,13 @@ impl<S: State> Turn<'_, S> {
                     }
                     continue;
                 }
+                // Tasks that are held up have nothing at work: they ask again, and the others go on.
+                () = self.reach.called.notified(), if !place.held_up.is_empty() => {
+                    while let Some(index) = place.let_on() {
+                        waiting.wait(index);
+                    }
+                    continue;
+                }
                 // An attempt that waits beside other work sees the answer when it begins again.
                 () = self.reach.called.notified(), if scenes.iter().any(|scene| scene.is_waiting()) => {
                     running.shutdown().await;
@@ -495,6 +517,12 @@ impl<S: State> Turn<'_, S> {
                 waiting.leave(ended.index);
                 self.count(&ended);
                 scenes.retain(|other| !Arc::ptr_eq(other, &ended.scene));
+                // What it gives back may be what a task of the same step waits for.
+                if ended.scene.may_have_permits()
+                    && let Some(index) = place.let_on()
+                {
+                    waiting.wait(index);
+                }
                 match ended {
                     Ended {
                         index,
@@ -669,8 +697,13 @@ impl<S: State> Turn<'_, S> {
 
     /// Notes what an attempt waits for. It is dropped: when that has come, the node runs again.
     async fn wait(&self, place: &mut Place<S>, scene: &Scene) {
+        let is_held_up = scene.is_held_up();
         self.note_waits(place, scene, &scene.take_waits()).await;
-        place.parked(scene.task);
+        if is_held_up {
+            place.hold_up(scene.task, scene.kept());
+        } else {
+            place.parked(scene.task);
+        }
     }
 
     async fn note_waits(&self, place: &Place<S>, scene: &Scene, waits: &[NewWait]) {
@@ -853,6 +886,10 @@ impl<S: State> Turn<'_, S> {
     /// Whether other runs are to have this one's place.
     fn is_over(&self) -> bool {
         self.setting.stop.is_cancelled()
+            || self
+                .setting
+                .gates
+                .stops(self.graph.code(), self.queue.as_deref())
             || (self.setting.is_crowded.load(Ordering::Relaxed)
                 && self.began.elapsed() >= self.setting.slice)
     }

@@ -30,6 +30,8 @@ pub(crate) enum WaitKind {
     Signal,
     /// The end of a run that the task has started under this name.
     Child,
+    /// A permit of a gate; it is noted when it is asked for.
+    Permit,
 }
 
 /// The end of a sleep.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::code::graph_of;
 use crate::run_id::RunId;
 use crate::store::run::RunStatus;
-use crate::store::why::Facts;
+use crate::store::why::{Facts, Held};
 
 /// What a run is doing, or why it is doing nothing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -63,6 +63,38 @@ pub enum Why {
         /// Live workers that have its code.
         workers: i64,
     },
+    /// It is ready to go on, and its queue holds it back.
+    HeldBack {
+        /// The queue.
+        queue: String,
+        /// Since when it is ready.
+        since: DateTime<Utc>,
+        /// Why.
+        #[serde(flatten)]
+        by: HeldBack,
+        /// Runs of the queue before it, counted up to a thousand.
+        ahead: i64,
+    },
+    /// It is ready, and its graph is paused.
+    GraphPaused {
+        /// What is paused, such as `graph/report`.
+        gate: String,
+        /// Why, if somebody said.
+        note: Option<String>,
+        /// Since when the run is ready.
+        since: DateTime<Utc>,
+    },
+    /// Nodes of it wait until a limit lets them go on.
+    HeldUp {
+        /// Which, and why.
+        by: Vec<HeldUp>,
+        /// When it looks again in any case.
+        until: Option<DateTime<Utc>>,
+        /// Open questions.
+        questions: Vec<String>,
+        /// Names of messages that it waits for.
+        signals: Vec<String>,
+    },
     /// It waits for the next attempt of a node that failed.
     Retrying {
         /// When that begins.
@@ -108,6 +140,56 @@ pub enum Why {
     Unexplained,
 }
 
+/// Why a queue holds a run back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HeldBack {
+    /// It is paused.
+    Paused {
+        /// Why, if somebody said.
+        note: Option<String>,
+    },
+    /// As many of its runs as it allows are at work or about to be.
+    Full {
+        /// How many it allows.
+        max: i64,
+        /// How many are.
+        inside: i64,
+    },
+    /// Its rate lets no other run begin yet.
+    Rate {
+        /// When the next one may.
+        until: DateTime<Utc>,
+    },
+    /// It has its share of the line, or the run is about to be let in.
+    Share {
+        /// Its runs in the line and at work.
+        inside: i64,
+    },
+}
+
+/// A limit that a node waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldUp {
+    /// The limit, such as `limit/mail`.
+    pub gate: String,
+    /// The node.
+    pub node: String,
+    /// Since when it waits.
+    pub since: DateTime<Utc>,
+    /// When its token may be used, if it waits for that.
+    pub until: Option<DateTime<Utc>>,
+    /// Whether the limit is paused.
+    pub is_paused: bool,
+    /// Why it is paused, if somebody said.
+    pub note: Option<String>,
+    /// How many it allows at once.
+    pub max: Option<i64>,
+    /// How many have a place.
+    pub inside: i64,
+}
+
 /// A child run that its parent waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwaitedChild {
@@ -143,7 +225,17 @@ impl Why {
                 _ => Self::Unexplained,
             };
         }
+        if let Some(held) = facts.held {
+            return Self::held_back(held.0);
+        }
         match (facts.ready_at, facts.wake_at, facts.code) {
+            (Some(since), _, Some(_)) if facts.graph_gate.is_some() && !facts.is_cancelled => {
+                Self::GraphPaused {
+                    gate: facts.graph_gate.unwrap_or_default(),
+                    note: facts.graph_note,
+                    since,
+                }
+            }
             (Some(since), _, Some(code)) if facts.capable == 0 => match facts.lacks {
                 Some(lacks) => Self::LacksCode {
                     code: graph_of(&code).to_owned(),
@@ -157,6 +249,16 @@ impl Why {
                 ahead: facts.ahead,
                 workers: facts.capable,
             },
+            (None, until, Some(_))
+                if !facts.permits.is_empty() && facts.status != RunStatus::Paused =>
+            {
+                Self::HeldUp {
+                    by: facts.permits.0,
+                    until,
+                    questions: facts.questions,
+                    signals: facts.signals,
+                }
+            }
             (None, until, Some(_))
                 if !facts.children.is_empty() && facts.status != RunStatus::Paused =>
             {
@@ -191,6 +293,26 @@ impl Why {
                 signals: facts.signals,
             },
             _ => Self::Unexplained,
+        }
+    }
+
+    fn held_back(held: Held) -> Self {
+        let by = match (held.is_paused, held.max, held.until) {
+            (true, ..) => HeldBack::Paused { note: held.note },
+            (_, Some(max), _) if held.inside >= max => HeldBack::Full {
+                max,
+                inside: held.inside,
+            },
+            (.., Some(until)) => HeldBack::Rate { until },
+            _ => HeldBack::Share {
+                inside: held.inside,
+            },
+        };
+        Self::HeldBack {
+            queue: held.queue,
+            since: held.since,
+            by,
+            ahead: held.ahead,
         }
     }
 }
@@ -235,6 +357,41 @@ impl fmt::Display for Why {
                 "it has been ready since {}: {ahead} runs are ahead of it, and {workers} workers have its code",
                 time(*since)
             ),
+            Self::HeldBack {
+                queue,
+                since,
+                by,
+                ahead,
+            } => write!(
+                f,
+                "it has been ready since {}, and its queue `{queue}` {by}; {ahead} of its runs are ahead of it",
+                time(*since)
+            ),
+            Self::GraphPaused { gate, note, since } => {
+                write!(
+                    f,
+                    "it has been ready since {}, and {gate} is paused",
+                    time(*since)
+                )?;
+                said(f, note.as_deref())
+            }
+            Self::HeldUp {
+                by,
+                until,
+                questions,
+                signals,
+            } => {
+                let by: Vec<String> = by.iter().map(ToString::to_string).collect();
+                f.write_str(&by.join(" and "))?;
+                if !questions.is_empty() || !signals.is_empty() {
+                    f.write_str("; it also waits for ")?;
+                    waited_for(f, questions, signals)?;
+                }
+                if let Some(until) = until {
+                    write!(f, "; it looks again at {}", time(*until))?;
+                }
+                Ok(())
+            }
             Self::Retrying {
                 until,
                 attempt,
@@ -308,6 +465,47 @@ impl fmt::Display for Why {
     }
 }
 
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paused { note } => {
+                f.write_str("is paused")?;
+                said(f, note.as_deref())
+            }
+            Self::Full { max, inside } => write!(
+                f,
+                "allows {max} at once, and {inside} are at work or about to be"
+            ),
+            Self::Rate { until } => {
+                write!(f, "lets the next one begin at {}", time(*until))
+            }
+            Self::Share { inside } => write!(
+                f,
+                "has its share of the line with {inside} runs, or is about to let it in"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for HeldUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} waits: {}", self.node, self.gate)?;
+        match (self.is_paused, self.until, self.max) {
+            (true, ..) => {
+                f.write_str(" is paused")?;
+                said(f, self.note.as_deref())
+            }
+            (_, Some(until), _) => write!(f, " has a token for it at {}", time(until)),
+            (.., Some(max)) => write!(f, " allows {max} at once, and {} have a place", self.inside),
+            _ => f.write_str(" is about to let it go on"),
+        }
+    }
+}
+
+fn said(f: &mut fmt::Formatter<'_>, note: Option<&str>) -> fmt::Result {
+    note.map_or(Ok(()), |note| write!(f, ": {note}"))
+}
+
 fn waited_for(f: &mut fmt::Formatter<'_>, questions: &[String], signals: &[String]) -> fmt::Result {
     let named = |what: &str, names: &[String]| match names {
         [] => None,
@@ -350,6 +548,10 @@ mod tests {
             children: sqlx::types::Json(Vec::new()),
             failed_error: None,
             failed_attempt: None,
+            held: None,
+            graph_gate: None,
+            graph_note: None,
+            permits: sqlx::types::Json(Vec::new()),
         }
     }
 

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use velo_engine::{Engine, QUEUE_CHANNEL, item, lease, schedule};
+use velo_engine::{Engine, Gates, QUEUE_CHANNEL, item, lease, schedule};
 
 use crate::{host, metrics};
 
@@ -17,6 +17,12 @@ use crate::{host, metrics};
 const TIMERS: Duration = Duration::from_secs(2);
 /// Shortest one.
 const TIMERS_MIN: Duration = Duration::from_millis(5);
+/// Longest time between two looks at queues and limits while something is paused or limited by name.
+const GATES: Duration = Duration::from_secs(1);
+/// The same while nothing is.
+const GATES_IDLE: Duration = Duration::from_secs(3);
+/// Shortest one.
+const GATES_MIN: Duration = Duration::from_millis(20);
 /// Between two looks at how long runs have waited.
 const MEASURE: Duration = Duration::from_secs(15);
 /// Between two looks at documents that have expired: nobody sees them meanwhile.
@@ -30,11 +36,13 @@ pub(crate) async fn tend(
     host: String,
     codes: Vec<String>,
     take_over_every: Duration,
+    gates: Gates,
     changed: Arc<Changes>,
 ) {
     let pool = engine.pool();
     let now = Instant::now();
     let (mut take_over_at, mut measure_at, mut fire_at, mut sweep_at) = (now, now, now, now);
+    let (mut gates_at, mut after) = (now, String::new());
     loop {
         if measure_at <= Instant::now() {
             measure_at = Instant::now() + MEASURE;
@@ -85,11 +93,18 @@ pub(crate) async fn tend(
             let next = fire_schedules(&engine, &changed).await;
             fire_at = Instant::now() + next.clamp(TIMERS_MIN, TIMERS);
         }
+        if gates_at <= Instant::now() {
+            let next = tend_gates(pool, &mut after, &gates, &changed).await;
+            gates_at = Instant::now() + next;
+        }
         let next = match lease::wake(pool).await {
             Ok(woken) => {
                 if woken.runs > 0 {
                     counter!(metrics::WOKEN).increment(woken.runs as u64);
                     changed.ready.notify_one();
+                }
+                if woken.held > 0 {
+                    gates_at = Instant::now();
                 }
                 woken.next_in.unwrap_or(TIMERS)
             }
@@ -101,7 +116,32 @@ pub(crate) async fn tend(
         tokio::select! {
             () = changed.timers.notified() => (),
             () = tokio::time::sleep(next.clamp(TIMERS_MIN, TIMERS)) => (),
-            () = tokio::time::sleep_until(fire_at) => (),
+            () = tokio::time::sleep_until(fire_at.min(gates_at)) => (),
+            () = changed.gates.notified() => gates_at = Instant::now(),
+        }
+    }
+}
+
+/// Lets in whom queues and limits have a place for; returns how long until the next look.
+async fn tend_gates(
+    pool: &PgPool,
+    after: &mut String,
+    gates: &Gates,
+    changed: &Changes,
+) -> Duration {
+    match lease::tend_gates(pool, after, gates).await {
+        Ok(tended) => {
+            if tended.let_in > 0 {
+                changed.ready.notify_one();
+            }
+            let is_idle = !tended.is_used && tended.let_in == 0 && tended.next_after.is_empty();
+            *after = tended.next_after;
+            let longest = if is_idle { GATES_IDLE } else { GATES };
+            tended.next_in.unwrap_or(longest).clamp(GATES_MIN, longest)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "could not look at queues and limits");
+            GATES
         }
     }
 }
@@ -132,6 +172,8 @@ pub(crate) struct Changes {
     pub(crate) ready: Notify,
     /// A run has gone to sleep.
     pub(crate) timers: Notify,
+    /// A gate was changed.
+    pub(crate) gates: Notify,
 }
 
 /// Hands on the runs of workers on this host whose processes are gone: their leases need not be
@@ -164,7 +206,9 @@ pub(crate) async fn listen(pool: PgPool, changed: Arc<Changes>) {
             let mut listener = PgListener::connect_with(&own).await?;
             listener.listen(QUEUE_CHANNEL).await?;
             loop {
-                listener.recv().await?;
+                if listener.recv().await?.payload() == "gate" {
+                    changed.gates.notify_one();
+                }
                 changed.ready.notify_one();
             }
         };

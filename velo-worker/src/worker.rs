@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::code::{self, Form};
-use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
+use velo_engine::lease::{Claim, GIVEN_UP, Incarnation, balance, tend_gates};
 use velo_engine::{
-    Engine, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
+    Engine, Gates, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd,
+    is_transient,
 };
 
 use crate::caretaker::{self, Changes};
@@ -332,6 +333,11 @@ impl Shift<'_> {
         if let Err(error) = incarnation.advertise(pool, codes.own()).await {
             tracing::warn!(%error, "could not say what the worker has code for");
         }
+        for graph in self.graphs {
+            if let Err(error) = self.engine.publish(&**graph).await {
+                tracing::warn!(graph = graph.code(), %error, "could not tell what the graph is like");
+            }
+        }
         let (lost, retired) = (CancellationToken::new(), CancellationToken::new());
         // When this future is dropped, turns and heartbeat end too: a heartbeat without anybody behind
         // it would keep the runs from others for ever.
@@ -361,11 +367,17 @@ impl Shift<'_> {
         }
 
         let changes = Arc::new(Changes::default());
+        let gates = Gates::default();
+        // Before the first run, so that a node which is paused does not begin.
+        if let Err(error) = tend_gates(pool, "", &gates).await {
+            tracing::warn!(%error, "could not look what is paused or limited");
+        }
         let tend = caretaker::tend(
             self.engine.clone(),
             host.clone(),
             codes.own().to_vec(),
             self.lease / 4,
+            gates.clone(),
             Arc::clone(&changes),
         );
         let listen = caretaker::listen(pool.clone(), Arc::clone(&changes));
@@ -376,6 +388,7 @@ impl Shift<'_> {
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            gates,
             vault: self.engine.vault().clone(),
             load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
@@ -542,6 +555,7 @@ impl Shift<'_> {
     ) {
         let (setting, changes, live) = (setting.clone(), Arc::clone(changes), Arc::clone(live));
         let lease = claim.lease;
+        let queue = claim.queue.clone();
         let graph = codes::serving(self.graphs, &claim.code);
         let graph = Arc::clone(graph.expect("only what is served was claimed"));
         let reach = live.begin(lease);
@@ -554,6 +568,15 @@ impl Shift<'_> {
             live.end(lease);
             drop(permit);
             tracing::debug!(run.id = %lease.run, end = ?end, "turn ended");
+            if let Some(queue) = queue {
+                match balance(&setting.pool, &queue).await {
+                    Ok(0) => (),
+                    Ok(_) => changes.ready.notify_one(),
+                    Err(error) => {
+                        tracing::debug!(queue.name = queue, %error, "could not let others in yet");
+                    }
+                }
+            }
             match end {
                 // A run that waits may wait for a time too.
                 TurnEnd::Asleep | TurnEnd::Waiting => changes.timers.notify_one(),

@@ -47,6 +47,8 @@ pub(crate) struct Scene {
     /// Documents of the long-term store.
     pub(crate) items: Mutex<ItemWrites>,
     pub(crate) waits: Mutex<Waits>,
+    /// Gates that the attempt has asked to pass, and how often.
+    pub(crate) permits: Mutex<BTreeMap<String, i32>>,
     /// Notified when an attempt of the turn begins to wait.
     pub(crate) asked: Arc<Notify>,
     /// Unused signals of the run, shared by all tasks of the step.

@@ -308,6 +308,7 @@ impl<'a> Counter<'a> {
             code: &self.locked.code,
             priority: self.locked.priority,
             origin: None,
+            lane: None,
             trace: None,
         };
         start::insert(&mut *self.conn, &new).await?;

@@ -79,7 +79,7 @@ impl<S: State> Shape<S> {
 }
 
 /// What is written on a join's arrows; numbered where several joins lead to one node.
-fn label(join: &Join, number: Option<usize>) -> String {
+pub(super) fn label(join: &Join, number: Option<usize>) -> String {
     let mut label = match join.rule {
         JoinRule::All => "join".to_owned(),
         JoinRule::Some(1) => "any".to_owned(),

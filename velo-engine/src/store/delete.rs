@@ -41,6 +41,8 @@ with gone as (
   delete from velo.piece_head h using gone where h.run_id = gone.id
 ), children as (
   delete from velo.child c using gone where c.run_id = gone.id
+), permits as (
+  delete from velo.permit p using gone where p.run_id = gone.id
 ), endings as (
   delete from velo.ending e using gone where e.run_id = gone.id
 ), threads as (

@@ -76,6 +76,8 @@ with given as (
          case when (row ->> 'is_answered')::boolean then coalesce(w.answer, 'null') end, w.refusal, w.is_seen,
          coalesce(w.is_closed, false), w.race
   from run, jsonb_array_elements($2::jsonb -> 'waits') row, jsonb_populate_record(null::velo.wait, row) w
+  -- Children are not exported: the node starts its own.
+  where w.kind <> 'child'
 ), signals as (
   insert into velo.signal (run_id, name, payload, key, sent_at, used_seq, kept_seq, kept_task)
   select run.id, i.name, coalesce(i.payload, 'null'), i.key, i.sent_at, i.used_seq, i.kept_seq, i.kept_task

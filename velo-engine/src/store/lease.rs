@@ -100,7 +100,7 @@ pub(crate) async fn heard(db: impl PgExecutor<'_>, lease: Lease) -> Result<(), s
 
 pub(crate) const HELD: &str = "\
 -- velo: queue.held
-select run_id, fence, code, is_cancelled
+select run_id, fence, code, is_cancelled, lane
 from velo.queue
 where worker = $1";
 
@@ -112,7 +112,7 @@ pub(crate) async fn held(db: impl PgExecutor<'_>, worker: i32) -> Result<Vec<Cla
 
 pub(crate) const CLAIM: &str = "\
 -- velo: queue.claim
-select run_id, fence, code, is_cancelled
+select run_id, fence, code, is_cancelled, lane
 from velo.claim($1, $2, $3, $4)";
 
 #[derive(FromRow)]
@@ -121,6 +121,7 @@ struct Claimed {
     fence: i64,
     code: String,
     is_cancelled: bool,
+    lane: Option<String>,
 }
 
 impl Claimed {
@@ -133,6 +134,7 @@ impl Claimed {
             },
             code: self.code,
             is_cancelled: self.is_cancelled,
+            queue: self.lane,
         }
     }
 }
@@ -158,7 +160,7 @@ pub(crate) async fn claim(
 pub(crate) const WAKE: &str = "\
 -- velo: queue.wake
 with due as (
-  select run_id, branch
+  select run_id, branch, lane
   from velo.queue
   where wake_at <= clock_timestamp()
   order by wake_at
@@ -171,12 +173,13 @@ with due as (
   where q.run_id = due.run_id and q.branch = due.branch
 )
 select (select count(*) from due) as woken,
+       (select count(lane) from due) as held,
        (select extract(epoch from min(wake_at) - clock_timestamp())::float8
         from velo.queue
         where wake_at > clock_timestamp()) as next_in";
 
-/// Readies what is due; returns how many, and the seconds until more is.
-pub(crate) async fn wake(db: impl PgExecutor<'_>) -> Result<(i64, Option<f64>), sqlx::Error> {
+/// Readies what is due; returns how many, how many of them queues let in, and the seconds until more is.
+pub(crate) async fn wake(db: impl PgExecutor<'_>) -> Result<(i64, i64, Option<f64>), sqlx::Error> {
     sqlx::query_as(WAKE).fetch_one(db).await
 }
 
@@ -353,7 +356,7 @@ left join lateral (
   select q.ready_at
   from velo.queue q
   where q.code = wanted.code and q.ready_at is not null
-  order by q.priority, q.ready_at
+  order by (q.ready_at - timestamptz '2000-01-01 00:00:00+00') + q.priority * interval '1 minute'
   limit 1
 ) head on true";
 

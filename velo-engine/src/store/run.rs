@@ -254,7 +254,7 @@ with readied as (
   update velo.queue
   set ready_at = clock_timestamp(), wake_at = null, crashes = 0, resumed_at = clock_timestamp(),
       resumed_seq = (select max(s.seq) from velo.step s where s.run_id = $1)
-  where run_id = $1 and branch = 0 and worker is null
+  where run_id = $1 and branch = 0 and worker is null and gated_at is null
     and (wake_at is not null or ready_at is null)
   returning run_id, code
 ), settled as (

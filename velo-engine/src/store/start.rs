@@ -20,6 +20,8 @@ pub(crate) struct NewRun<'a> {
     pub(crate) code: &'a str,
     pub(crate) priority: i16,
     pub(crate) origin: Option<Origin>,
+    /// The queue.
+    pub(crate) lane: Option<&'a str>,
     /// The trace that it belongs to, as a `traceparent`.
     pub(crate) trace: Option<&'a str>,
 }
@@ -43,8 +45,8 @@ with thread as (
   insert into velo.step (run_id, seq, fence, delta, control, snapshot)
   select id, 0, 0, '', $7, $8 from run
 )
-insert into velo.queue (run_id, code, priority, ready_at)
-select id, $9, $10, clock_timestamp() from run";
+insert into velo.queue (run_id, code, priority, ready_at, lane)
+select id, $9, $10, clock_timestamp(), $14 from run";
 
 /// Inserts the run; `false` when its thread has a live run.
 pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<bool, sqlx::Error> {
@@ -62,6 +64,7 @@ pub(crate) async fn insert(db: impl PgExecutor<'_>, new: &NewRun<'_>) -> Result<
         .bind(new.origin.map(|origin| origin.run))
         .bind(new.origin.map(|origin| origin.seq))
         .bind(new.trace)
+        .bind(new.lane)
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)

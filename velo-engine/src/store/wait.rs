@@ -134,6 +134,9 @@ async fn add_one(
     node: &str,
     wait: &NewWait,
 ) -> Result<(), sqlx::Error> {
+    if wait.kind == WaitKind::Permit {
+        return Ok(());
+    }
     if let Some(refusal) = &wait.refusal {
         sqlx::query(REFUSE)
             .bind(lease.run)
@@ -150,6 +153,7 @@ async fn add_one(
         WaitKind::Sleep { .. } => "sleep",
         WaitKind::Signal => "signal",
         WaitKind::Child => "child",
+        WaitKind::Permit => "permit",
     };
     let (question, schema) = match &wait.kind {
         WaitKind::Ask {
@@ -179,9 +183,12 @@ async fn add_one(
 pub(crate) const PARK: &str = "\
 -- velo: queue.park
 with times as (
-  select min(due_at) as due_at
-  from velo.wait
-  where run_id = $1 and seq = $4 and answer is null and not is_seen and not is_closed
+  select least((select min(due_at)
+                from velo.wait
+                where run_id = $1 and seq = $4 and answer is null and not is_seen and not is_closed),
+               (select min(due_at)
+                from velo.permit
+                where run_id = $1 and seq = $4 and fence is null)) as due_at
 ), parked as (
   update velo.queue q
   set worker = null,
@@ -191,12 +198,12 @@ with times as (
                      then least(t.due_at, clock_timestamp() + $5) end
   from times t
   where q.run_id = $1 and q.branch = 0 and q.worker = $2 and q.fence = $3
-  returning q.run_id, q.ready_at, q.wake_at
+  returning q.run_id, q.ready_at, q.wake_at, q.gated_at
 ), told as (
   update velo.run r
   set status = 'waiting'
   from parked p
-  where r.id = p.run_id and p.ready_at is null and p.wake_at is null
+  where r.id = p.run_id and p.ready_at is null and p.wake_at is null and p.gated_at is null
 )
 select count(*) from parked";
 

@@ -1,13 +1,14 @@
 //! What is known of a run that is not running.
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor};
 
 use super::run::RunStatus;
 use crate::run_id::RunId;
-use crate::why::AwaitedChild;
+use crate::why::{AwaitedChild, HeldUp};
 
 /// All that the reason is decided by, read at one moment.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -35,6 +36,26 @@ pub(crate) struct Facts {
     /// The newest failed attempt of the step under way.
     pub(crate) failed_error: Option<Value>,
     pub(crate) failed_attempt: Option<i32>,
+    /// The queue that holds it back.
+    pub(crate) held: Option<Json<Held>>,
+    /// The gate of its graph that is paused, and why.
+    pub(crate) graph_gate: Option<String>,
+    pub(crate) graph_note: Option<String>,
+    pub(crate) permits: Json<Vec<HeldUp>>,
+}
+
+/// What is known of a queue that holds a run back.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) queue: String,
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) is_paused: bool,
+    pub(crate) note: Option<String>,
+    pub(crate) max: Option<i64>,
+    pub(crate) inside: i64,
+    /// When its rate lets the next run begin, if this one has not begun and that is in the future.
+    pub(crate) until: Option<DateTime<Utc>>,
+    pub(crate) ahead: i64,
 }
 
 /// Runs ahead are counted no further than this.
@@ -64,7 +85,8 @@ select r.status, q.code, q.lacks, r.error,
        (select count(*)
         from (select from velo.queue a
               where q.ready_at is not null and a.ready_at is not null and a.code = q.code
-                and (a.priority, a.ready_at) < (q.priority, q.ready_at)
+                and (a.ready_at - timestamptz '2000-01-01 00:00:00+00') + a.priority * interval '1 minute'
+                    < (q.ready_at - timestamptz '2000-01-01 00:00:00+00') + q.priority * interval '1 minute'
               limit $2) ahead) as ahead,
        array(select v.name from velo.wait v, step
              where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null and not v.is_closed
@@ -82,10 +104,45 @@ select r.status, q.code, q.lacks, r.error,
         where not exists (select from velo.outcome o
                           where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
        (select error from failed) as failed_error,
-       (select attempt from failed) as failed_attempt
+       (select attempt from failed) as failed_attempt,
+       (select jsonb_build_object(
+                 'queue', q.lane, 'since', q.gated_at, 'is_paused', coalesce(g.is_paused, false), 'note', g.note,
+                 'max', g.max_running,
+                 'inside', (select count(*) from velo.queue i
+                            where i.lane = q.lane and (i.ready_at is not null or i.worker is not null)),
+                 'until', (select t.at
+                           from (select b.empty_at + (1 - g.burst) * interval '1 millisecond'
+                                        * (g.rate_ms::float8 / g.rate_count) as at
+                                 from velo.bucket b where b.gate = 'queue/' || q.lane) t
+                           where q.fence = 0 and t.at > clock_timestamp()),
+                 'ahead', (select count(*)
+                           from (select from velo.queue a
+                                 where a.lane = q.lane and a.gated_at is not null
+                                   and least(a.fence, 1) <= least(q.fence, 1)
+                                   and (a.gated_at - timestamptz '2000-01-01 00:00:00+00')
+                                       + a.priority * interval '1 minute'
+                                       < (q.gated_at - timestamptz '2000-01-01 00:00:00+00')
+                                         + q.priority * interval '1 minute'
+                                 limit $2) ahead))
+        from velo.gate_of('queue/' || q.lane) g
+        where q.gated_at is not null) as held,
+       paused.name as graph_gate, paused.note as graph_note,
+       (select coalesce(jsonb_agg(jsonb_build_object(
+                 'gate', p.gate, 'node', p.node, 'since', p.asked_at, 'until', p.due_at,
+                 'is_paused', coalesce(g.is_paused, false), 'note', g.note, 'max', g.max_running,
+                 'inside', (select count(*) from velo.permit i where i.gate = p.gate and i.fence is not null))
+                 order by p.asked_at), '[]')
+        from step
+        join velo.permit p on p.run_id = $1 and p.seq = step.seq and p.fence is null
+        cross join lateral velo.gate_of(p.gate) g) as permits
 from velo.run r
 left join velo.queue q on q.run_id = r.id and q.branch = 0
 left join velo.worker w on w.id = q.worker
+left join lateral (select g.name, g.note
+                   from velo.gate g
+                   where g.is_paused
+                     and g.name in ('graph/' || r.graph || '@' || r.version, 'graph/' || r.graph)
+                   limit 1) paused on true
 where r.id = $1";
 
 pub(crate) async fn facts(

@@ -101,6 +101,7 @@ impl<S: State> Turn<'_, S> {
             emitted: Mutex::default(),
             items: Mutex::default(),
             waits: Mutex::new(waits),
+            permits: Mutex::default(),
             asked: Arc::clone(&self.asked),
             signals: Arc::clone(&place.signals),
             has_family: Arc::clone(&self.has_family),
@@ -110,6 +111,17 @@ impl<S: State> Turn<'_, S> {
             Arc::clone(&place.checkpoint),
             task.input.as_ref(),
         );
+        let node = match self.setting.gates.of_node(self.graph.code(), &task.node) {
+            None => node,
+            Some(gate) => {
+                let scene = Arc::clone(&scene);
+                async move {
+                    scene.pass(gate).await?;
+                    node.await
+                }
+                .boxed()
+            }
+        };
         let span = tracing::info_span!(
             trace::NODE,
             { trace::RUN_ID } = %self.lease.run,
@@ -149,6 +161,9 @@ impl<S: State> Turn<'_, S> {
                 let result =
                     caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
                 scene.voice.settle().await;
+                if scene.may_have_permits() {
+                    scene.release_permits().await;
+                }
                 Ended {
                     index,
                     result,

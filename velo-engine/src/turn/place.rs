@@ -1,6 +1,6 @@
 //! Where a run stands, while a worker has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(super) struct Place<S: State> {
     pub(super) outcomes: BTreeMap<i32, Next<S>>,
     pub(super) failures: BTreeMap<i32, Failures>,
     pub(super) waits: BTreeMap<i32, Vec<StoredWait>>,
+    /// Tasks that wait for a permit and have nothing at work, the longest waiting first.
+    pub(super) held_up: VecDeque<HeldUp>,
     /// Messages that no step has used.
     pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
     /// Whether somebody resumed the run after its newest step.
@@ -45,6 +47,14 @@ pub(super) struct Place<S: State> {
     pub(super) losses: u32,
     /// How old the step's tasks were, and when that was read.
     age: (Duration, Instant),
+}
+
+/// A task that waits for a permit.
+#[derive(Debug)]
+pub(super) struct HeldUp {
+    task: i32,
+    /// What it had waited for before.
+    waits: Option<Vec<StoredWait>>,
 }
 
 /// The failed attempts of one task.
@@ -119,6 +129,7 @@ impl<S: State> Place<S> {
             outcomes,
             failures,
             waits,
+            held_up: VecDeque::new(),
             signals: Arc::new(Mutex::new(stored.signals)),
             is_resumed: stored.is_resumed,
             losses: 0,
@@ -176,6 +187,23 @@ impl<S: State> Place<S> {
     /// Notes that the task waits, until the run is read again.
     pub(super) fn parked(&mut self, task: i32) {
         self.waits.insert(task, Vec::new());
+    }
+
+    /// Notes that the task waits for a permit, and what its attempt has kept.
+    pub(super) fn hold_up(&mut self, task: i32, kept: BTreeMap<String, Vec<u8>>) {
+        let waits = self.waits.insert(task, Vec::new());
+        self.memos.insert(task, kept);
+        self.held_up.push_back(HeldUp { task, waits });
+    }
+
+    /// Has the task that is held up for longest go on, by its place in the step: it asks again.
+    pub(super) fn let_on(&mut self) -> Option<usize> {
+        let HeldUp { task, waits } = self.held_up.pop_front()?;
+        match waits {
+            Some(waits) => self.waits.insert(task, waits),
+            None => self.waits.remove(&task),
+        };
+        usize::try_from(task).ok()
     }
 
     /// What is left to wait for; the task that has no further attempt, if there is one.
@@ -259,6 +287,7 @@ impl<S: State> Place<S> {
         signals.iter_mut().for_each(|signal| signal.kept = None);
         drop(signals);
         self.is_resumed = false;
+        self.held_up.clear();
         self.losses = 0;
         self.age = (Duration::ZERO, Instant::now());
     }
