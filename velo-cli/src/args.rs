@@ -89,6 +89,8 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Create or upgrade the tables
     Migrate(MigrateArgs),
+    /// Look whether this build can go on with the live runs; exits with 3 when it cannot
+    Check(ListArgs),
     /// Look whether the database is safe to run on; exits with 3 when it is not
     Doctor(ListArgs),
     /// Run a local server that speaks Gemini's API and answers with the offline model
@@ -103,6 +105,7 @@ impl Command {
             // The database's notices say what was there already at each start.
             Self::Dev(_) | Self::Worker(_) | Self::Api(_) => "info,sqlx=warn",
             Self::Migrate(_)
+            | Self::Check(_)
             | Self::Doctor(_)
             | Self::FakeGemini(_)
             | Self::Runs(_)

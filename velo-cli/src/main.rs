@@ -2,6 +2,7 @@
 
 mod args;
 mod brief;
+mod check;
 mod dev;
 mod doctor;
 mod exit;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
             Command::Top(seen) => Box::pin(top::top(&args.house, seen)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
+            Command::Check(list) => Box::pin(check::check(&args.house, list)).await,
             Command::Doctor(list) => Box::pin(doctor::doctor(&args.house, list)).await,
             Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,
         }

@@ -467,7 +467,7 @@ fn done(as_json: bool, id: RunId, told: &str) {
     }
 }
 
-fn failed(error: &EngineError) -> Failure {
+pub(crate) fn failed(error: &EngineError) -> Failure {
     match error {
         EngineError::NoRun(_)
         | EngineError::NotOpen { .. }
@@ -480,6 +480,7 @@ fn failed(error: &EngineError) -> Failure {
         | EngineError::Refused { .. }
         | EngineError::NothingToDo { .. }
         | EngineError::NotEnded(_)
+        | EngineError::Unfit { .. }
         | EngineError::ThreadBusy { .. }
         | EngineError::ThreadNotEmpty(_)
         | EngineError::ThreadTooLong { .. }

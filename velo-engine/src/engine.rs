@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::migrate::MigrateError;
 use sqlx::{PgConnection, PgPool};
 
+use crate::check::Misfit;
 use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
@@ -583,6 +584,16 @@ pub enum EngineError {
     /// A worker has the run at this moment.
     #[error("run {0} is at work: wait until it is paused or waits, or try again")]
     AtWork(RunId),
+    /// The code cannot go on with the run.
+    #[error("{graph} cannot go on with run {run}: {}", .misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Unfit {
+        /// The run.
+        run: RunId,
+        /// The graph and version.
+        graph: String,
+        /// Why.
+        misfits: Vec<Misfit>,
+    },
     /// The run has ended.
     #[error("run {0} has ended: fork it instead")]
     Ended(RunId),

@@ -50,6 +50,7 @@
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
 //! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
@@ -84,6 +85,7 @@ pub mod trace;
 
 mod admission;
 mod breakpoint;
+mod check;
 mod context;
 mod copy;
 mod delete;
@@ -102,6 +104,7 @@ mod handling;
 mod health;
 mod history;
 mod migrate;
+mod move_run;
 mod next;
 mod node;
 mod node_failure;
@@ -132,6 +135,7 @@ mod wait;
 mod why;
 
 pub use breakpoint::Breakpoints;
+pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{
     Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
 };

@@ -27,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::admission::Admission;
+use crate::check::Misfit;
 use crate::code::Form;
 use crate::context::Scene;
+use crate::engine::Engine;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::family;
@@ -43,6 +45,7 @@ use crate::outline::Outline;
 use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
+use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::load::Stored;
 use crate::store::{self, Backoff};
@@ -53,6 +56,7 @@ use crate::wait::NewWait;
 
 use attempt::Ended;
 use commit::Committed;
+pub(crate) use fit::misfits;
 pub(crate) use place::checkpoint_of;
 use place::{Failures, Place};
 
@@ -178,6 +182,18 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What keeps it from going on with a run, as a worker would find it; nothing when it can, or there is no
+    /// such run.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    async fn misfits(&self, _engine: &Engine, _run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        Ok(Vec::new())
+    }
+
     /// Its shape, for later ones to be compared with.
     fn form(&self) -> Option<Form> {
         None
@@ -222,6 +238,11 @@ impl<S: State> Serve for Graph<S> {
 
     fn outdated(&self) -> Vec<String> {
         Self::outdated(self)
+    }
+
+    async fn misfits(&self, engine: &Engine, run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        let mut conn = engine.pool().acquire().await?;
+        misfits(self, engine.vault(), &mut conn, run).await
     }
 
     fn form(&self) -> Option<Form> {

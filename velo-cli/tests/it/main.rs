@@ -4,6 +4,7 @@
 
 mod house;
 
+mod check;
 mod database;
 mod doctor;
 mod input;

@@ -38,6 +38,8 @@ pub(super) struct Parts {
     /// Each node that has an error handler, with that.
     pub(super) handlers: Vec<(Named, Named)>,
     pub(super) default_handler: Option<Named>,
+    /// What nodes were called in older code.
+    pub(super) renamed: Vec<(String, Named)>,
     pub(super) pauses: Pauses,
 }
 
@@ -168,6 +170,13 @@ impl<S: State> ShapeBuilder<S> {
         self
     }
 
+    /// Says what `node` was called in older code, so that tasks which that has left are tasks of `node`.
+    #[must_use]
+    pub fn renamed<I>(mut self, was: impl Into<String>, node: NodeKey<S, I>) -> Self {
+        self.parts.renamed.push((was.into(), node.into()));
+        self
+    }
+
     /// Lets at most `tasks` tasks of `node` be at work at once in one run.
     #[must_use]
     pub fn at_most<I>(mut self, node: NodeKey<S, I>, tasks: usize) -> Self {
@@ -250,6 +259,10 @@ impl<S: State> ShapeBuilder<S> {
         for (node, tasks) in parts.limits {
             nodes.entry(node.name).or_default().at_most = Some(tasks);
         }
+        let renamed = parts
+            .renamed
+            .into_iter()
+            .map(|(was, node)| (was, node.name));
         Shape {
             name: self.name,
             version: self.version,
@@ -258,6 +271,7 @@ impl<S: State> ShapeBuilder<S> {
             nodes,
             joins,
             breakpoints,
+            renamed: renamed.collect(),
             state: PhantomData,
         }
     }

@@ -77,6 +77,9 @@ fn mentions(parts: &Parts) -> Vec<ShapeError> {
     }
     all(".may_stay_shut(…)", &parts.may_stay_shut);
     all(".deferred(…)", &parts.deferred);
+    for (_, node) in &parts.renamed {
+        all(".renamed(…)", &[*node]);
+    }
     for (node, _) in &parts.limits {
         all(".at_most(…)", &[*node]);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool};
+use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
 use super::wait::{StoredSignal, StoredWait};
@@ -200,20 +200,23 @@ struct Row {
 }
 
 /// Reads where the run stands; `None` when there is no such run.
-pub(crate) async fn stored(pool: &PgPool, run: RunId) -> Result<Option<Stored>, sqlx::Error> {
-    Ok(several(pool, &[run]).await?.pop().flatten())
+pub(crate) async fn stored(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+) -> Result<Option<Stored>, sqlx::Error> {
+    Ok(several(db, &[run]).await?.pop().flatten())
 }
 
 /// Reads where runs stand, in the order of the ids; `None` for one that there is not.
 pub(crate) async fn several(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     runs: &[RunId],
 ) -> Result<Vec<Option<Stored>>, sqlx::Error> {
     let ids: Vec<i64> = runs.iter().map(|run| run.as_i64()).collect();
     let rows: Vec<Row> = sqlx::query_as(ALL)
         .bind(Json(ids))
         .bind(SIGNALS_MAX)
-        .fetch_all(pool)
+        .fetch_all(db)
         .await?;
     let mut all: Vec<Stored> = runs.iter().map(|_| Stored::default()).collect();
     for row in rows {

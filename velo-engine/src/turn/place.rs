@@ -83,7 +83,9 @@ pub(super) struct Rest {
 
 impl<S: State> Place<S> {
     pub(super) fn restore(shape: &Shape<S>, stored: Stored) -> Result<Self, ReplayError> {
-        let checkpoint = checkpoint(&stored)?;
+        let mut checkpoint = checkpoint(&stored)?;
+        shape.rename(&mut checkpoint.tasks);
+        shape.rename(&mut checkpoint.deferred);
         let mut memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
         for memo in stored.memos {
             memos

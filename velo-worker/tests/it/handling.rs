@@ -52,6 +52,7 @@ async fn each_class_of_errors_has_its_policy_and_attempts_are_counted_over_all()
     beside.stop().await;
 }
 
+/// B35: where that is asked for.
 #[tokio::test]
 async fn a_node_that_fails_fast_pauses_the_run_while_a_sibling_is_at_work() {
     let engine = test_kit::engine().await;

@@ -180,6 +180,7 @@ async fn a_question_without_an_answer_in_time_takes_its_default_and_is_closed() 
     beside.stop().await;
 }
 
+/// B35: a question drops no sibling.
 #[tokio::test]
 async fn in_a_fan_out_only_the_branch_whose_answer_came_runs_again() {
     let engine = test_kit::engine().await;

@@ -45,15 +45,20 @@ fn is_mark(text: &str) -> bool {
     }
 }
 
-/// The marks at the beginning of a line of documentation.
-fn marks(documentation: &str) -> Vec<String> {
-    let until = documentation.split_once([':', '.']);
-    let listed = until.map_or(documentation, |(before, _)| before);
+/// The marks at the beginning of a comment.
+fn marks(comment: &str) -> Vec<String> {
+    let until = comment.split_once([':', '.']);
+    let listed = until.map_or(comment, |(before, _)| before);
     let listed = listed.split(", ").map(str::trim);
     listed
         .take_while(|word| is_mark(word))
         .map(str::to_owned)
         .collect()
+}
+
+fn comment_of(line: &str) -> Option<&str> {
+    let documentation = line.strip_prefix("/// ");
+    documentation.or_else(|| line.strip_prefix("// "))
 }
 
 /// The marks of the tests in a file: each with the name of its test. A file that only has to be
@@ -69,8 +74,8 @@ fn marked(path: &Path, text: &str) -> Vec<(String, String)> {
                     .into_iter()
                     .map(|mark| (mark, stem.to_string())),
             );
-        } else if let Some(documentation) = line.strip_prefix("/// ") {
-            open.extend(marks(documentation));
+        } else if let Some(comment) = comment_of(line) {
+            open.extend(marks(comment));
         } else if let Some((_, after)) = line.split_once("fn ") {
             let name: String = after
                 .chars()
@@ -189,7 +194,7 @@ fn the_table_of_behaviours_and_the_marks_of_the_tests_agree() {
 }
 
 #[test]
-fn marks_are_read_from_the_beginning_of_a_documentation_only() {
+fn marks_are_read_from_the_beginning_of_a_comment_only() {
     assert_eq!(marks("B6: what follows"), ["B6"]);
     assert_eq!(
         marks("B22, B23, put/roundtrip"),
