@@ -9,6 +9,8 @@ mod exit;
 mod fake_gemini;
 mod house;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod paint;
 mod run;
 mod runs;
@@ -20,14 +22,29 @@ mod top;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+#[cfg(not(feature = "otel"))]
+use tracing_subscriber::layer::Identity;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
 
 use args::{Args, Command};
 use exit::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    log(args.command.log_level());
+    #[cfg(feature = "otel")]
+    let exporter = match otel::Exporter::from_env() {
+        Ok(exporter) => exporter,
+        Err(error) => return Failure::new("could not export spans", error).report(),
+    };
+    #[cfg(feature = "otel")]
+    log(
+        args.command.log_level(),
+        exporter.as_ref().map(otel::Exporter::layer),
+    );
+    #[cfg(not(feature = "otel"))]
+    log(args.command.log_level(), None::<Identity>);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -53,6 +70,10 @@ fn main() -> ExitCode {
             Command::FakeGemini(fake) => Box::pin(fake_gemini::serve(fake)).await,
         }
     });
+    #[cfg(feature = "otel")]
+    if let Some(exporter) = exporter {
+        exporter.stop();
+    }
     // A blocked file system must not hold up the end.
     runtime.shutdown_background();
     match end {
@@ -62,12 +83,18 @@ fn main() -> ExitCode {
 }
 
 /// Logs go to standard error, and only from `level` up unless `VELO_LOG` says otherwise.
-fn log(level: &str) {
+fn log<L>(level: &str, exported: L)
+where
+    L: Layer<Registry> + Send + Sync,
+{
     let filter = EnvFilter::try_from_env("VELO_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let printed = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(paint::err_has_colour())
         .with_target(false)
+        .with_filter(filter);
+    tracing_subscriber::registry()
+        .with(exported)
+        .with(printed)
         .init();
 }

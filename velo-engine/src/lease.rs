@@ -226,6 +226,20 @@ pub async fn queue_age(
     Ok(ages.collect())
 }
 
+/// How many runs of each code could be claimed now, counted up to ten thousand.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Reads only.
+pub async fn queue_ready(
+    pool: &PgPool,
+    codes: &[String],
+) -> Result<Vec<(String, i32)>, sqlx::Error> {
+    store::overview::ready(pool, codes).await
+}
+
 /// Tells parents and children of runs that have ended, where the worker that ended them has not, since it
 /// died or was cut off; returns of how many ends. A worker that has ended a run tells of it by itself.
 ///

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::metrics;
 use crate::run_id::RunId;
 use crate::store::piece::{self, NewPiece, PieceKind};
 use crate::vault::Vault;
@@ -150,6 +151,9 @@ impl Buffer {
 
     fn lose(&mut self, piece: NewPiece) {
         let is_said = i32::from(!piece.body.is_empty());
+        if is_said > 0 {
+            metrics::piece_lost();
+        }
         let lost = piece.lost + is_said + self.lost.get(&piece.run).map_or(0, |lost| lost.lost);
         if self.lost.len() < LOST_RUNS_MAX || self.lost.contains_key(&piece.run) {
             let body = String::new();

@@ -145,6 +145,7 @@ pub const STATEMENTS: &[&str] = &[
     outline::PUT,
     overview::COUNTERS,
     overview::GRAPHS,
+    overview::READY,
     piece::ADD,
     piece::PRUNE,
     question::ANSWER,

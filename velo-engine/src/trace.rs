@@ -60,6 +60,7 @@ tokio::task_local! {
     static CURRENT: TraceContext;
 }
 
+static SOURCE: OnceLock<fn() -> Option<TraceContext>> = OnceLock::new();
 static LINK: OnceLock<fn(&Span, &TraceContext)> = OnceLock::new();
 
 /// Lengths of the parts of a `traceparent`: version, trace, parent, flags.
@@ -101,10 +102,12 @@ impl TraceContext {
         CURRENT.scope(self, future).await
     }
 
-    /// The one whose [`scope`](Self::scope) this is in; in a node, that of its run.
+    /// The trace that a run belongs to which is started here: that of the span that this is in, where spans
+    /// are exported, or else the one whose [`scope`](Self::scope) this is in; in a node, that of its run.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(Self::clone).ok()
+        let exported = SOURCE.get().and_then(|source| source());
+        exported.or_else(|| CURRENT.try_with(Self::clone).ok())
     }
 }
 
@@ -140,6 +143,12 @@ impl FromStr for TraceContext {
 pub fn on_turn(link: fn(&Span, &TraceContext)) {
     // A second exporter in one process would get half of the spans.
     let _ = LINK.set(link);
+}
+
+/// Has `source` asked where a run is started, for who exports spans: the run belongs to the trace that it
+/// tells. For the whole process; the first call counts.
+pub fn on_start(source: fn() -> Option<TraceContext>) {
+    let _ = SOURCE.set(source);
 }
 
 /// Makes the span a part of the trace, if somebody exports spans.

@@ -54,6 +54,14 @@ pub(crate) async fn tend(
                 }
                 Err(error) => tracing::debug!(%error, "could not measure the queue"),
             }
+            match lease::queue_ready(pool, &codes).await {
+                Ok(ready) => {
+                    for (code, runs) in ready {
+                        gauge!(metrics::QUEUE_READY, "graph" => code).set(f64::from(runs));
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "could not count the queue"),
+            }
         }
         if take_over_at <= Instant::now() {
             take_over_at = Instant::now() + take_over_every;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::metrics::histogram;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use velo_engine::lease::Incarnation;
 
 use crate::live::Live;
+use crate::metrics;
 
 /// Heartbeats in the life time of a lease.
 const BEATS: u32 = 4;
@@ -59,6 +61,7 @@ async fn beat(
             () = stop.cancelled() => return,
             beat = beat => beat,
         };
+        histogram!(metrics::HEARTBEAT_SECONDS).record(asked.elapsed());
         match beat {
             Ok(Ok(true)) => last = asked,
             Ok(Ok(false)) => {

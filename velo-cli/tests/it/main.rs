@@ -9,6 +9,8 @@ mod database;
 mod doctor;
 mod input;
 mod model;
+#[cfg(feature = "otel")]
+mod otel;
 mod outage;
 mod past;
 mod private;

@@ -55,6 +55,31 @@ pub(crate) async fn graphs(db: impl PgExecutor<'_>) -> Result<Vec<GraphLoad>, sq
         .await
 }
 
+/// Most ready runs of a code that one look counts.
+const READY_MAX: i64 = 10_000;
+
+pub(crate) const READY: &str = "\
+-- velo: overview.ready
+select wanted.code,
+       (select count(*)
+        from (select
+              from velo.queue q
+              where q.code = wanted.code and q.ready_at is not null
+              limit $2) counted)::integer
+from unnest($1::text[]) as wanted (code)";
+
+/// How many runs of each code are ready.
+pub(crate) async fn ready(
+    db: impl PgExecutor<'_>,
+    codes: &[String],
+) -> Result<Vec<(String, i32)>, sqlx::Error> {
+    sqlx::query_as(READY)
+        .bind(codes)
+        .bind(READY_MAX)
+        .fetch_all(db)
+        .await
+}
+
 // What the server counts by itself: reading no table, however long it is.
 pub(crate) const COUNTERS: &str = "\
 -- velo: overview.counters
