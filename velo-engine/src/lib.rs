@@ -139,7 +139,6 @@ pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{
     Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
 };
-pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
 pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
