@@ -83,6 +83,14 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Look at schedules, and steer them
     Schedules(SchedulesArgs),
+    /// Look at failures that have paused runs, try their runs again, or give them up
+    Failures(FailuresArgs),
+    /// Cancel, terminate or resume many runs at once
+    Bulk(BulkArgs),
+    /// Limit what the fleet does at once and how fast, and pause parts of it
+    Limits(LimitsArgs),
+    /// Look at queues, and pause them
+    Queues(QueuesArgs),
     /// List the workers
     Workers(ListArgs),
     /// Show how all runs and workers stand, again and again; once when it is no terminal
@@ -110,6 +118,10 @@ impl Command {
             | Self::FakeGemini(_)
             | Self::Runs(_)
             | Self::Schedules(_)
+            | Self::Failures(_)
+            | Self::Bulk(_)
+            | Self::Limits(_)
+            | Self::Queues(_)
             | Self::Top(_)
             | Self::Workers(_) => "warn",
         }
@@ -577,6 +589,274 @@ impl From<Overlap> for velo_engine::schedule::Overlap {
             Overlap::AllowAll => Self::AllowAll,
         }
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LimitsArgs {
+    #[command(subcommand)]
+    pub(crate) command: LimitsCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+const GATES: &str = "\
+A NAME says what is meant, and one that ends in /* is for each of all that begin so:
+  queue/NAME                runs that were started into a queue
+  limit/NAME                nodes that ask for a limit
+  node/GRAPH@VERSION/NODE   a node
+  graph/GRAPH[@VERSION]     the runs of a graph; they can only be paused";
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = GATES)]
+pub(crate) enum LimitsCommand {
+    /// List what is limited or paused
+    List,
+    /// Set what is allowed, in place of what was; without options everything
+    #[command(after_help = GATES)]
+    Set {
+        /// What is limited
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+        /// How many at once, in the whole fleet
+        #[arg(long)]
+        max: Option<u32>,
+        /// How many in a time, such as 60/m or 10/500ms
+        #[arg(long, value_name = "COUNT/TIME")]
+        rate: Option<crate::limits::EveryRate>,
+        /// How many at once after a rest
+        #[arg(long, requires = "rate", default_value_t = 1)]
+        burst: u32,
+        /// A queue's share of the workers beside other queues, 1 to 1000
+        #[arg(long)]
+        weight: Option<u16>,
+    },
+    /// Allow everything again
+    Remove {
+        /// What is limited
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+    },
+    /// Let nothing through until it is resumed
+    #[command(after_help = GATES)]
+    Pause {
+        /// What is paused
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+        /// Why, for those who look
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Let through again what is allowed
+    Resume {
+        /// What is paused
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct QueuesArgs {
+    #[command(subcommand)]
+    pub(crate) command: QueuesCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueuesCommand {
+    /// List queues that are limited or paused
+    List,
+    /// Begin no run of a queue until it is resumed
+    Pause {
+        /// The queue
+        name: String,
+        /// Why, for those who look
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Have a paused queue go on
+    Resume {
+        /// The queue
+        name: String,
+    },
+}
+
+/// Which runs, where many may be meant.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct FilterArgs {
+    /// Only runs of this graph
+    #[arg(long)]
+    pub(crate) graph: Option<String>,
+    /// Only runs of this version of their graph
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) graph_version: Option<i32>,
+    /// Only runs that were paused because of this node
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Only runs that were paused by failures of this group
+    #[arg(long)]
+    pub(crate) fingerprint: Option<String>,
+    /// Only runs of this queue
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
+    /// Only runs that were started at this time or later, such as 2026-03-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<DateTime<Utc>>,
+    /// Only runs that were started before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<DateTime<Utc>>,
+}
+
+impl FilterArgs {
+    /// Whether all runs are meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            graph,
+            graph_version,
+            node,
+            fingerprint,
+            queue,
+            since,
+            until,
+        } = self;
+        [graph, node, fingerprint, queue]
+            .into_iter()
+            .all(Option::is_none)
+            && graph_version.is_none()
+            && since.is_none()
+            && until.is_none()
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FailuresArgs {
+    #[command(subcommand)]
+    pub(crate) command: FailuresCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FailuresCommand {
+    /// List failures that have paused runs, those that are alike together
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many groups
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// List the runs of failures, oldest first
+    Show {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only runs after this one
+        #[arg(long, value_name = "ID")]
+        after: Option<RunId>,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Try again what has failed, with all attempts before it
+    Redrive(FailedRuns),
+    /// Give up what has failed: its runs end, with the reason
+    Dismiss {
+        #[command(flatten)]
+        which: FailedRuns,
+        /// Why, for those who look at the runs later
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+/// Paused runs, by their ids or by a filter.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FailedRuns {
+    /// The runs
+    #[arg(value_name = "ID", conflicts_with_all = ["graph", "graph_version", "node", "fingerprint", "queue", "since", "until", "all"])]
+    pub(crate) runs: Vec<RunId>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Wait until a filter's runs are done, and work on them if no worker does
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BulkArgs {
+    #[command(subcommand)]
+    pub(crate) command: BulkCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BulkCommand {
+    /// End all runs of a filter before their end
+    Cancel {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only runs of this status
+        #[arg(long, value_enum)]
+        status: Option<Status>,
+        /// All runs, where nothing else says which
+        #[arg(long)]
+        all: bool,
+        /// Wait until it is done, and work on it if no worker does
+        #[arg(long)]
+        wait: bool,
+    },
+    /// End all runs of a filter before their end, and keep the reason
+    Terminate {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only runs of this status
+        #[arg(long, value_enum)]
+        status: Option<Status>,
+        /// Why, for those who look at the runs later
+        #[arg(long)]
+        reason: String,
+        /// All runs, where nothing else says which
+        #[arg(long)]
+        all: bool,
+        /// Wait until it is done, and work on it if no worker does
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have all paused runs of a filter go on
+    Resume {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// All runs, where nothing else says which
+        #[arg(long)]
+        all: bool,
+        /// Wait until it is done, and work on it if no worker does
+        #[arg(long)]
+        wait: bool,
+    },
+    /// List operations on many runs, newest first
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Show how far an operation is
+    Show {
+        /// Its number
+        id: i64,
+    },
+    /// End an operation half-way; what is done stays done
+    Stop {
+        /// Its number
+        id: i64,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -6,8 +6,10 @@ mod check;
 mod dev;
 mod doctor;
 mod exit;
+mod failures;
 mod fake_gemini;
 mod house;
+mod limits;
 mod metrics;
 #[cfg(feature = "otel")]
 mod otel;
@@ -62,6 +64,12 @@ fn main() -> ExitCode {
             Command::Schedules(schedules) => {
                 Box::pin(schedules::schedules(&args.house, schedules)).await
             }
+            Command::Failures(failures) => {
+                Box::pin(failures::failures(&args.house, failures)).await
+            }
+            Command::Bulk(bulk) => Box::pin(failures::bulk(&args.house, bulk)).await,
+            Command::Limits(limits) => Box::pin(limits::limits(&args.house, limits)).await,
+            Command::Queues(queues) => Box::pin(limits::queues(&args.house, queues)).await,
             Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
             Command::Top(seen) => Box::pin(top::top(&args.house, seen)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,

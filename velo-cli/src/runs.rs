@@ -474,6 +474,8 @@ pub(crate) fn failed(error: &EngineError) -> Failure {
         | EngineError::SeveralOpen { .. }
         | EngineError::BadAnswer { .. }
         | EngineError::Ended(_)
+        | EngineError::BadValue(_)
+        | EngineError::TooLarge(_)
         | EngineError::Unstorable { .. }
         | EngineError::NoStep { .. }
         | EngineError::OtherGraph { .. }

@@ -20,6 +20,7 @@ use crate::executor::Checkpoint;
 use crate::observed::Happening;
 use crate::run_id::RunId;
 use crate::state::State;
+use crate::storable;
 use crate::vault::Home;
 
 pub use child::{Child, ChildEnd};
@@ -148,7 +149,7 @@ impl<S: State, I> Context<S, I> {
     /// ```
     ///
     /// # Errors
-    /// A permanent error when `body` has no JSON form.
+    /// A permanent error when `body` has no JSON form that can be read back, or is too large.
     pub fn emit(&self, kind: impl Into<String>, body: &impl Serialize) -> Result<(), NodeError> {
         let kind = kind.into();
         if kind.is_empty() || kind.contains('\0') {
@@ -156,8 +157,11 @@ impl<S: State, I> Context<S, I> {
                 "the kind of an event must not be empty and has no NUL",
             ));
         }
-        let body = serde_json::to_value(body)
+        let body = storable::to_value("body", body)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        let limits = self.scene.vault.limits();
+        let fits = limits.check_json(&kind, Some(&self.scene.node), &body);
+        fits.map_err(|error| error.of_node())?;
         let home = Home::named_of_run(self.scene.lease.run, "event", &kind);
         let sealed = self.scene.vault.seal_json(home, body);
         let body = sealed.map_err(|error| error.of_node())?;

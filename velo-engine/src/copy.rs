@@ -31,12 +31,15 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NoRun`], [`EngineError::ThreadBusy`] when the thread has a live run and the original
-    /// has not ended, or the database's.
+    /// has not ended, [`EngineError::Sealed`] when the engine has a [codec](crate::codec), or the database's.
     ///
     /// # Cancel safety
     /// All of it is copied or nothing. Dropped half-way, or when the answer is lost, a copy may be there
     /// under an id that nobody knows.
     pub async fn copy(&self, run: RunId, thread: Option<&str>) -> Result<RunId, EngineError> {
+        self.vault()
+            .may_copy()
+            .map_err(EngineError::sealed(COPYING))?;
         let (id, copied) = drawn(COPYING, async |id| {
             let copy = NewCopy {
                 source: run,
@@ -54,13 +57,16 @@ impl Engine {
     /// have none; returns the copies, oldest first. A thread without runs is copied to one without runs.
     ///
     /// # Errors
-    /// [`EngineError::ThreadNotEmpty`], [`EngineError::ThreadTooLong`] when there are more than [`COPY_MAX`]
+    /// [`EngineError::Sealed`] when the engine has a codec, [`EngineError::ThreadNotEmpty`], [`EngineError::ThreadTooLong`] when there are more than [`COPY_MAX`]
     /// runs, or the database's: one that [is transient](EngineError::is_transient) when somebody began a run
     /// in `to` at this moment.
     ///
     /// # Cancel safety
     /// All of it is copied or nothing; dropped half-way, `to` may have the copies.
     pub async fn copy_thread(&self, from: &str, to: &str) -> Result<Vec<RunId>, EngineError> {
+        self.vault()
+            .may_copy()
+            .map_err(EngineError::sealed(COPYING_THREAD))?;
         let failed = EngineError::on;
         // One moment for all runs.
         let begin = self
@@ -112,8 +118,8 @@ impl Engine {
     /// time that the whole state was stored, and count against its step limit.
     ///
     /// # Errors
-    /// [`EngineError::NoRun`], [`EngineError::NoStep`], [`EngineError::NothingToDo`],
-    /// [`EngineError::ThreadBusy`], [`EngineError::Unreadable`], or the database's.
+    /// [`EngineError::Sealed`] when the engine has a codec, [`EngineError::NoRun`], [`EngineError::NoStep`],
+    /// [`EngineError::NothingToDo`], [`EngineError::ThreadBusy`], [`EngineError::Unreadable`], or the database's.
     ///
     /// # Cancel safety
     /// As [`copy`](Self::copy); the fork goes on by itself.
@@ -123,6 +129,9 @@ impl Engine {
         seq: i32,
         thread: Option<&str>,
     ) -> Result<RunId, EngineError> {
+        self.vault()
+            .may_copy()
+            .map_err(EngineError::sealed(FORKING))?;
         let step = self.history(run, seq - 1, 1).await?.into_iter().next();
         match step.filter(|step| step.seq == seq) {
             Some(step) if step.next.is_empty() => {

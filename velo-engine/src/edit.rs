@@ -11,8 +11,8 @@ use crate::graph::Graph;
 use crate::next::{Next, Route};
 use crate::node::NodeKey;
 use crate::run_id::RunId;
-use crate::schema::encode_state;
-use crate::state::State;
+use crate::schema::{encode_state, unmark};
+use crate::state::{CodecError, State};
 use crate::store;
 use crate::store::edit::EditedStep;
 use crate::stored::{Control, encode_delta};
@@ -172,11 +172,14 @@ impl<S: State> StateEdit<'_, S> {
             updates: vec![self.update.clone()],
             route: Route::Edges,
         };
-        let coded = |error| EngineError::Unstorable {
-            source: serde::ser::Error::custom(error),
+        let coded = |error| match error {
+            CodecError::BadValue(bad) => EngineError::BadValue(bad),
+            error => EngineError::Unstorable {
+                source: serde::ser::Error::custom(error),
+            },
         };
-        let snapshot =
-            encode_state(&checkpoint.state).map_err(|source| EngineError::Unstorable { source })?;
+        let snapshot = encode_state(&checkpoint.state)?;
+        vault.limits().check_input(unmark(&snapshot).1)?;
         let seq = newest + 1;
         let seal = |what, plain| {
             vault

@@ -15,10 +15,12 @@ use crate::family;
 use crate::gate::BadAllowance;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
+use crate::limits::{Limits, TooLarge};
 use crate::places::Places;
 use crate::run_id::RunId;
 use crate::start::Start;
 use crate::state::State;
+use crate::storable::{self, BadValue, NotStorable};
 use crate::store;
 use crate::turn::checkpoint_of;
 use crate::vault::{Home, Vault};
@@ -97,6 +99,13 @@ impl Engine {
     #[must_use]
     pub fn with_codec(mut self, codec: impl Codec) -> Self {
         self.vault.set_codec(Arc::new(codec));
+        self
+    }
+
+    /// Refuses what is larger than `limits` say. Workers take the limits of the engine that they are given.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.vault.set_limits(limits);
         self
     }
 
@@ -413,7 +422,7 @@ impl Engine {
         let home = Home::named_of_run(run, "signal", name);
         let payload = self
             .vault
-            .seal_json(home, storable(payload)?)
+            .seal_json(home, self.storable("message", payload)?)
             .map_err(EngineError::sealed("send the message"))?;
         let sent = store::wait::send(&mut *conn, run, name, &payload, key)
             .await
@@ -479,6 +488,17 @@ impl Engine {
             .try_for_each(|event| self.vault.open_event(run, event))
             .map_err(EngineError::sealed(READING))?;
         Ok(found)
+    }
+
+    /// The value as it can be stored.
+    pub(crate) fn storable(
+        &self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<serde_json::Value, EngineError> {
+        let value = storable::to_value(name, value)?;
+        self.vault.limits().check_json(name, None, &value)?;
+        Ok(value)
     }
 
     /// Wakes workers that wait. What is lost here is found by their own looking.
@@ -578,6 +598,9 @@ pub enum EngineError {
         #[source]
         source: AdvanceError,
     },
+    /// There is no operation of this number.
+    #[error("there is no operation {0}: see the list")]
+    NoBulk(i64),
     /// A gate cannot be limited like this.
     #[error("could not set the limit")]
     Allowance(#[source] BadAllowance),
@@ -684,7 +707,13 @@ pub enum EngineError {
     /// Another run has the id that was asked for.
     #[error("another run was started with the id {0}: take another id")]
     IdTaken(RunId),
-    /// A state, an answer or a message has no JSON form, or one that cannot be stored.
+    /// A value could not be read back as it was.
+    #[error(transparent)]
+    BadValue(#[from] BadValue),
+    /// A value is larger than it may be.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A state, an answer or a message has no JSON form.
     #[error("could not store the value: it has no JSON form that can be read back")]
     Unstorable {
         /// The cause.
@@ -740,15 +769,13 @@ fn listed(names: &[String]) -> String {
     names.join(", ")
 }
 
-/// The value as jsonb takes it.
-pub(crate) fn storable(value: &impl Serialize) -> Result<serde_json::Value, EngineError> {
-    let unstorable = |source| EngineError::Unstorable { source };
-    let value = serde_json::to_value(value).map_err(unstorable)?;
-    if has_nul(&value) {
-        let refused = "text with a NUL character cannot be stored";
-        return Err(unstorable(serde::ser::Error::custom(refused)));
+impl From<NotStorable> for EngineError {
+    fn from(error: NotStorable) -> Self {
+        match error {
+            NotStorable::Bad(bad) => Self::BadValue(bad),
+            NotStorable::Json(source) => Self::Unstorable { source },
+        }
     }
-    Ok(value)
 }
 
 pub(crate) fn has_nul(value: &serde_json::Value) -> bool {

@@ -52,6 +52,7 @@
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
 //! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
+//! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
@@ -73,6 +74,7 @@ pub mod failpoint;
 pub mod item;
 pub mod json_schema;
 pub mod lease;
+pub mod limits;
 mod loader;
 pub mod metrics;
 #[cfg(feature = "embedded-postgres")]
@@ -85,6 +87,7 @@ pub mod trace;
 
 mod admission;
 mod breakpoint;
+mod bulk;
 mod check;
 mod context;
 mod copy;
@@ -94,7 +97,10 @@ mod edit;
 mod engine;
 mod error;
 mod export;
+mod failures;
 mod family;
+mod fence;
+mod fingerprint;
 mod fit;
 mod fork;
 mod gate;
@@ -115,14 +121,17 @@ mod overview;
 mod pieces;
 mod places;
 mod question;
+mod reencrypt;
 mod resources;
 mod retry;
 mod rule;
+mod run_filter;
 mod run_id;
 mod schema;
 mod shape;
 mod start;
 mod state;
+mod storable;
 mod store;
 mod stored;
 mod stream;
@@ -135,6 +144,7 @@ mod wait;
 mod why;
 
 pub use breakpoint::Breakpoints;
+pub use bulk::{Bulk, BulkAction, BulkStatus};
 pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
 pub use context::{
     Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
@@ -145,6 +155,8 @@ pub use edit::StateEdit;
 pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
+pub use failures::FailureGroup;
+pub use fence::{Fence, NoFence};
 pub use fork::{Fork, Origin};
 pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
 pub use gates::Gates;
@@ -163,9 +175,11 @@ pub use overview::{GraphLoad, Overview, Rates, Watch};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
+pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
 pub use rule::{FieldRule, MergeRule, RuleError};
+pub use run_filter::RunFilter;
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{
@@ -175,6 +189,7 @@ pub use start::Start;
 pub use state::{
     CodecError, ConcurrentUpdate, FieldWrites, Overwrite, State, StoredWrite, Update, Write, Writes,
 };
+pub use storable::{BadValue, Unstored};
 pub use store::child::{ChildRun, OnClose};
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::{Engine, EngineError, PAGE_MAX, storable};
+use crate::engine::{Engine, EngineError, PAGE_MAX};
 use crate::json_schema;
 use crate::run_id::RunId;
 use crate::store;
@@ -90,7 +90,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NotOpen`] when the question was answered, has expired, or its run went on without
-    /// it; [`EngineError::BadAnswer`]; [`EngineError::Unstorable`]; or the database's.
+    /// it; [`EngineError::BadAnswer`]; [`EngineError::BadValue`], [`EngineError::TooLarge`],
+    /// [`EngineError::Unstorable`]; or the database's.
     ///
     /// # Cancel safety
     /// Dropped half-way, the answer may or may not be accepted. A second try is refused if it was.
@@ -99,7 +100,7 @@ impl Engine {
         question: &Question,
         answer: &impl Serialize,
     ) -> Result<(), EngineError> {
-        let answer = storable(answer)?;
+        let answer = self.storable("answer", answer)?;
         fits(question, &answer)?;
         let sealed = self.sealed(question, answer)?;
         let accepted = store::question::answer(self.pool(), &question.id, &sealed)
@@ -172,7 +173,7 @@ impl Engine {
         let mut given = Vec::new();
         for (name, answer) in answers {
             let question = named(run, name.as_ref(), &open)?;
-            let answer = storable(&answer)?;
+            let answer = self.storable("answer", &answer)?;
             fits(question, &answer)?;
             given.push((question, self.sealed(question, answer)?));
         }

@@ -13,9 +13,10 @@ use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
 use crate::fork::Origin;
 use crate::graph::Graph;
+use crate::limits::{Limits, TooLarge};
 use crate::node::NodeKey;
 use crate::run_id::RunId;
-use crate::schema::{ReplayError, decode_state, encode_state};
+use crate::schema::{ReplayError, decode_state, encode_state, unmark};
 use crate::state::{CodecError, State};
 use crate::store::start::{self, NewRun};
 use crate::store::{self, Backoff};
@@ -175,7 +176,8 @@ impl<'a, S: State> Start<'a, S> {
     /// ```
     ///
     /// # Errors
-    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::Unstorable`],
+    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::BadValue`],
+    /// [`EngineError::TooLarge`], [`EngineError::Unstorable`],
     /// [`EngineError::UnknownNode`] when a breakpoint is none of the graph, or the
     /// database's. The transaction can go on after the first two.
     ///
@@ -307,7 +309,7 @@ impl<S: State> Start<'_, S> {
                 node: node.clone(),
             });
         }
-        match &self.forked {
+        let encoded = match &self.forked {
             Some((checkpoint, _)) => Encoded::new(&self.state, |_| checkpoint.clone()),
             None => Encoded::new(&self.state, |state| {
                 let mut checkpoint = executor::begin(shape, state);
@@ -315,7 +317,9 @@ impl<S: State> Start<'_, S> {
                 checkpoint.breakpoints = self.breakpoints.clone();
                 checkpoint
             }),
-        }
+        }?;
+        encoded.check(self.engine.vault().limits())?;
+        Ok(encoded)
     }
 }
 
@@ -336,7 +340,7 @@ impl Encoded {
         checkpoint: impl FnOnce(S) -> Checkpoint<S>,
     ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = encode_state(state).map_err(unstorable)?;
+        let state = encode_state(state)?;
         // What cannot be read back is found out now and not by a worker.
         let again = decode_state(&state);
         let checkpoint = checkpoint(again.map_err(|error| match error {
@@ -350,6 +354,10 @@ impl Encoded {
             state,
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
         })
+    }
+
+    pub(crate) fn check(&self, limits: Limits) -> Result<(), TooLarge> {
+        limits.check_input(unmark(&self.state).1)
     }
 
     /// As it is stored of the run `id`.

@@ -14,6 +14,7 @@ macro_rules! poke {
 }
 
 pub(crate) mod breakpoint;
+pub(crate) mod bulk;
 pub(crate) mod child;
 pub(crate) mod code;
 pub(crate) mod commit;
@@ -22,6 +23,7 @@ pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
+pub(crate) mod failure_group;
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod item;
@@ -35,6 +37,7 @@ pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod question;
+pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod select;
@@ -50,6 +53,14 @@ use sqlx::{PgPool, Postgres, Transaction};
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
     breakpoint::HALTED,
+    bulk::BATCH_OF_ALL,
+    bulk::BATCH_OF_FAILURES,
+    bulk::BEGIN,
+    bulk::CANCEL,
+    bulk::GET,
+    bulk::LIST,
+    bulk::SAVE,
+    bulk::TAKE,
     child::AT,
     child::ENDING,
     child::ENDINGS,
@@ -84,6 +95,9 @@ pub const STATEMENTS: &[&str] = &[
     export::READ,
     export::WRITE,
     failure::RECORD,
+    failure_group::GROUPS,
+    failure_group::NOTE,
+    failure_group::RUNS,
     gate::APPLY,
     gate::BALANCE,
     gate::FORGET,
@@ -125,6 +139,7 @@ pub const STATEMENTS: &[&str] = &[
     lease::NEIGHBOURS,
     lease::PAUSE,
     lease::REGISTER,
+    lease::SUSPECT,
     lease::SLEEP,
     lease::WAKE,
     load::ALL,

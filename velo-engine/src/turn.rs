@@ -9,6 +9,7 @@ mod fit;
 mod handle;
 mod parked;
 mod place;
+mod suspect;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -34,6 +35,7 @@ use crate::engine::Engine;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::family;
+use crate::fingerprint;
 use crate::gates::Gates;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
@@ -324,7 +326,10 @@ enum Note<'a> {
         seq: i32,
         again_in: Option<Duration>,
     },
-    Pause(&'a serde_json::Value),
+    /// Why, as stored, and what of it anybody may know.
+    Pause(&'a serde_json::Value, &'a serde_json::Value),
+    /// The node that begins, of a run whose workers have died; `None` before the first one.
+    Suspect(Option<&'a str>),
     Adopt,
     Lack {
         code: &'a str,
@@ -453,20 +458,28 @@ impl<S: State> Turn<'_, S> {
             return self.commit_stored(place).await;
         }
         if let Some(stop) = place.stop(self.graph.shape()) {
-            self.write(&Note::Pause(&stop.described())).await;
+            // Names of nodes are in the clear anyway.
+            let why = stop.described();
+            self.write(&Note::Pause(&why, &fingerprint::failed_as(&why)))
+                .await;
             tracing::info!(run.id = %self.lease.run, %stop, "run paused as asked");
             return Flow::End(TurnEnd::Paused);
         }
+        let alone = self.stand_alone(place).await;
+        let parallel_max = if alone.is_some() { 1 } else { PARALLEL_MAX };
         let due = place.due(Instant::now());
         let mut waiting = Admission::new(self.graph.shape(), &place.checkpoint.tasks, due);
         let mut running = JoinSet::new();
         let mut scenes: Vec<Arc<Scene>> = Vec::new();
         let mut ask_at = None;
         loop {
-            while running.len() < PARALLEL_MAX
+            while running.len() < parallel_max
                 && self.failed_fast(place).is_none()
                 && let Some(index) = waiting.admit()
             {
+                if alone.is_some() {
+                    self.note_suspect(place, index).await;
+                }
                 match self.begin(place, index, &mut running) {
                     Ok(scene) => scenes.push(scene),
                     Err(error) => {
@@ -805,7 +818,8 @@ impl<S: State> Turn<'_, S> {
             true => why.clone(),
             false => self.sealed_error("error", why.clone()),
         };
-        self.write(&Note::Pause(&stored)).await;
+        self.write(&Note::Pause(&stored, &fingerprint::failed_as(why)))
+            .await;
         metrics::paused(self.graph.code());
         tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
         TurnEnd::Paused
@@ -877,13 +891,17 @@ impl<S: State> Turn<'_, S> {
             Note::Park { seq, again_in } => {
                 store::wait::park(conn, self.lease, *seq, *again_in).await?;
             }
-            Note::Pause(why) => drop(store::lease::pause(conn, self.lease, why).await?),
+            Note::Pause(why, failed_as) => {
+                store::lease::pause(&mut *conn, self.lease, why).await?;
+                store::failure_group::note(conn, self.lease.run, failed_as).await?;
+            }
             Note::Adopt => {
                 store::code::pin(conn, self.lease.run, self.graph.pinned()).await?;
             }
             Note::Lack { code, lacks } => {
                 store::code::lack(conn, self.lease, code, lacks).await?;
             }
+            Note::Suspect(node) => store::lease::suspect(conn, self.lease, *node).await?,
             Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
         }
         failpoint::hit("note.inside");

@@ -19,9 +19,12 @@ impl Engine {
     /// # Cancel safety
     /// Reads only.
     pub async fn value(&self, run: RunId) -> Result<Value, EngineError> {
-        let steps = store::load::steps(self.pool(), run)
+        let mut steps = store::load::steps(self.pool(), run)
             .await
             .map_err(EngineError::on("read the run's steps"))?;
+        self.vault()
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed("read the run's steps"))?;
         self.told(run, &steps).await
     }
 
@@ -35,13 +38,16 @@ impl Engine {
     /// # Cancel safety
     /// Reads only.
     pub async fn value_at(&self, run: RunId, seq: i32) -> Result<Value, EngineError> {
-        let steps = store::origin::steps_at(self.pool(), run, seq)
+        let mut steps = store::origin::steps_at(self.pool(), run, seq)
             .await
             .map_err(EngineError::on("read the run's steps"))?;
         if steps.last().is_none_or(|step| step.seq != seq) {
             self.run(run).await?;
             return Err(EngineError::NoStep { run, seq });
         }
+        self.vault()
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed("read the run's steps"))?;
         self.told(run, &steps).await
     }
 

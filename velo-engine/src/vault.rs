@@ -3,6 +3,7 @@
 mod document;
 mod home;
 mod loaded;
+mod renew;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::Value;
 
 use crate::codec::{Codec, KEY_ID_MAX, SealError};
+use crate::limits::Limits;
 
 pub(crate) use home::Home;
 
@@ -29,15 +31,33 @@ const SEALED_TEXT: char = '\u{2}';
 /// First character of a text that looks as if it were.
 const PLAIN_TEXT: char = '\u{3}';
 
-/// How an engine keeps payloads: with which codec. Cheap to clone.
+/// How an engine keeps payloads: with which codec, and how large ones. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Vault {
     codec: Option<Arc<dyn Codec>>,
+    limits: Limits,
 }
 
 impl Vault {
     pub(crate) fn set_codec(&mut self, codec: Arc<dyn Codec>) {
         self.codec = Some(codec);
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How large what is stored may be.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Whether rows may be copied to another run as they are.
+    pub(crate) fn may_copy(&self) -> Result<(), SealError> {
+        match self.codec {
+            Some(_) => Err(SealError::Bound),
+            None => Ok(()),
+        }
     }
 
     /// As it is stored. Nothing at all stays nothing.

@@ -131,6 +131,13 @@ pub enum Why {
         /// When it goes on in any case.
         until: Option<DateTime<Utc>>,
     },
+    /// It is paused, since its workers have died of it again and again.
+    Quarantined {
+        /// The node that was at work when the last one died, if it is known.
+        node: Option<String>,
+        /// How many workers have died.
+        crashes: i64,
+    },
     /// It is paused, and needs attention.
     Paused {
         /// What happened.
@@ -285,14 +292,22 @@ impl Why {
                     signals: facts.signals,
                 },
             },
-            (None, None, Some(_)) if facts.status == RunStatus::Paused => {
-                Self::Paused { error: facts.error }
-            }
+            (None, None, Some(_)) if facts.status == RunStatus::Paused => Self::paused(facts.error),
             (None, None, Some(_)) if facts.status == RunStatus::Waiting => Self::Waiting {
                 questions: facts.questions,
                 signals: facts.signals,
             },
             _ => Self::Unexplained,
+        }
+    }
+
+    fn paused(error: Option<Value>) -> Self {
+        match &error {
+            Some(error) if error["kind"] == "crashed" => Self::Quarantined {
+                node: error["node"].as_str().map(str::to_owned),
+                crashes: error["crashes"].as_i64().unwrap_or_default(),
+            },
+            _ => Self::Paused { error },
         }
     }
 
@@ -440,6 +455,16 @@ impl fmt::Display for Why {
                     write!(f, ", and until {}", time(*until))?;
                 }
                 Ok(())
+            }
+            Self::Quarantined { node, crashes } => {
+                write!(
+                    f,
+                    "it is paused, since {crashes} workers in a row have died at the same step"
+                )?;
+                if let Some(node) = node {
+                    write!(f, ", the last one while `{node}` was at work")?;
+                }
+                f.write_str("; mend the cause and resume it")
             }
             Self::Paused { error } => {
                 let text = |field: &str| {

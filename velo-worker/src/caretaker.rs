@@ -27,6 +27,8 @@ const GATES_MIN: Duration = Duration::from_millis(20);
 const MEASURE: Duration = Duration::from_secs(15);
 /// Between two looks at documents that have expired: nobody sees them meanwhile.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Between two looks at operations on many runs, which begin with a hint.
+const BULK: Duration = Duration::from_secs(10);
 /// Before listening is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -182,6 +184,26 @@ pub(crate) struct Changes {
     pub(crate) timers: Notify,
     /// A gate was changed.
     pub(crate) gates: Notify,
+    /// An operation on many runs has begun.
+    pub(crate) bulk: Notify,
+}
+
+/// Works on operations on many runs, until dropped.
+pub(crate) async fn do_bulk(engine: Engine, changed: Arc<Changes>) {
+    loop {
+        match engine.advance_bulk().await {
+            Ok(true) => continue,
+            Ok(false) => (),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "could not go on with an operation on many runs yet"
+            ),
+        }
+        tokio::select! {
+            () = changed.bulk.notified() => (),
+            () = tokio::time::sleep(BULK) => (),
+        }
+    }
 }
 
 /// Hands on the runs of workers on this host whose processes are gone: their leases need not be
@@ -214,8 +236,10 @@ pub(crate) async fn listen(pool: PgPool, changed: Arc<Changes>) {
             let mut listener = PgListener::connect_with(&own).await?;
             listener.listen(QUEUE_CHANNEL).await?;
             loop {
-                if listener.recv().await?.payload() == "gate" {
-                    changed.gates.notify_one();
+                match listener.recv().await?.payload() {
+                    "gate" => changed.gates.notify_one(),
+                    "bulk" => changed.bulk.notify_one(),
+                    _ => (),
                 }
                 changed.ready.notify_one();
             }

@@ -381,9 +381,11 @@ impl Shift<'_> {
             Arc::clone(&changes),
         );
         let listen = caretaker::listen(pool.clone(), Arc::clone(&changes));
+        let do_bulk = caretaker::do_bulk(self.engine.clone(), Arc::clone(&changes));
         let _aides = [
             AbortOnDropHandle::new(tokio::spawn(tend)),
             AbortOnDropHandle::new(tokio::spawn(listen)),
+            AbortOnDropHandle::new(tokio::spawn(do_bulk)),
         ];
         let setting = Setting {
             pool: pool.clone(),

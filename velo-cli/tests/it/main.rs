@@ -7,6 +7,7 @@ mod house;
 mod check;
 mod database;
 mod doctor;
+mod fleet;
 mod input;
 mod model;
 #[cfg(feature = "otel")]

@@ -224,6 +224,8 @@ impl<C: State> Child<C> {
     async fn started(&self, is_awaited: bool, otherwise: OnClose) -> Result<RunId, NodeError> {
         let encoded = Encoded::of(&self.graph, &self.state)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        let large = encoded.check(self.scene.vault.limits());
+        large.map_err(|error| error.of_node())?;
         let (scene, on_close) = (&self.scene, self.on_close.unwrap_or(otherwise));
         let (mut draws, mut backoff) = (1, Backoff::default());
         failpoint::hit("child.before");

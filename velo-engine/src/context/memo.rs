@@ -12,6 +12,7 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::run_id::RunId;
 use crate::state::State;
+use crate::storable;
 use crate::store::{self, Backoff};
 use crate::vault::Home;
 
@@ -77,7 +78,7 @@ impl<S: State, I> Context<S, I> {
     ///
     /// # Errors
     /// That of `work`. A permanent error when the name is used twice by one attempt, when the result
-    /// has no JSON form, or when the kept one does not fit `T`.
+    /// has no JSON form that can be read back, when it is too large, or when the kept one does not fit `T`.
     ///
     /// # Cancel safety
     /// Dropped half-way, `work` may have had its effect without its result being kept.
@@ -112,8 +113,11 @@ impl<S: State, I> Context<S, I> {
                 return Err(error.into());
             }
         };
-        let bytes = serde_json::to_vec(&value)
+        let bytes = storable::to_vec("result", &value)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        let limits = self.scene.vault.limits();
+        let fits = limits.check_value(&name, Some(&self.scene.node), bytes.len());
+        fits.map_err(|error| error.of_node())?;
         match self.scene.keep(&name, bytes).await? {
             None => Ok(value),
             Some(earlier) => serde_json::from_slice(&earlier)

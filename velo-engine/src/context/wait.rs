@@ -19,6 +19,7 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::json_schema;
 use crate::state::State;
+use crate::storable;
 use crate::store::question::Closed;
 use crate::store::wait::StoredSignal;
 use crate::store::{self, Backoff};
@@ -76,7 +77,7 @@ impl<S: State, I> Context<S, I> {
         Ask {
             scene: Arc::clone(&self.scene),
             name: name.into(),
-            question: serde_json::to_value(question).map_err(|error| error.to_string()),
+            question: storable::to_value("question", question).map_err(|error| error.to_string()),
             schema: None,
             default: None,
             answer: PhantomData,
@@ -283,6 +284,9 @@ impl Scene {
 
     /// A question as it is stored.
     pub(super) fn sealed_ask(&self, name: String, ask: NewAsk) -> Result<NewWait, NodeError> {
+        let limits = self.vault.limits();
+        let fits = limits.check_json(&name, Some(&self.node), &ask.question);
+        fits.map_err(|error| error.of_node())?;
         let home = |what| self.home(what, &name);
         let sealed = || {
             let schema = ask.schema;

@@ -255,6 +255,29 @@ pub(crate) async fn is_held(db: impl PgExecutor<'_>, lease: Lease) -> Result<boo
         .await
 }
 
+pub(crate) const SUSPECT: &str = "\
+-- velo: queue.suspect
+update velo.queue
+set suspect = $4
+where run_id = $1 and branch = 0 and worker = $2 and fence = $3
+  and suspect is distinct from $4";
+
+/// Notes which node is at work, of a run whose workers have died. Check the lease in the same transaction.
+pub(crate) async fn suspect(
+    db: impl PgExecutor<'_>,
+    lease: Lease,
+    node: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(SUSPECT)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .bind(node)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 // A run that was cancelled meanwhile is readied, here and below: whoever leases it next ends it.
 pub(crate) const SLEEP: &str = "\
 -- velo: queue.sleep

@@ -23,6 +23,8 @@ pub(crate) struct Stored {
     pub(crate) signals: Vec<StoredSignal>,
     /// Whether something has come for the run since a worker last looked.
     pub(crate) is_poked: bool,
+    /// Workers in a row that have died at this step.
+    pub(crate) crashes: i64,
     /// Whether it has a parent or children.
     pub(crate) has_family: bool,
     /// Whether somebody resumed it after its newest step.
@@ -154,9 +156,10 @@ cross join lateral (
    order by i.id
    limit $2)
   union all
-  select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
-  from velo.queue q
-  where q.run_id = given.run::bigint and q.branch = 0 and q.is_poked
+  select 'poke', case when q.crash_seq = p.newest then q.crashes else 0 end, 0, null, null, null, null, null,
+         null, null, q.is_poked, false
+  from place p
+  join velo.queue q on q.run_id = given.run::bigint and q.branch = 0 and (q.is_poked or q.crashes > 0)
   union all
   select 'resumed', 0, 0, null, null, null, null, null, null, null, false, false
   from place p
@@ -281,7 +284,10 @@ impl Stored {
                 payload: row.json.unwrap_or_default(),
                 kept: (row.b >= 0).then_some(row.b),
             }),
-            "poke" => self.is_poked = true,
+            "poke" => {
+                self.is_poked = row.is_due;
+                self.crashes = row.a;
+            }
             "resumed" => self.is_resumed = true,
             "run" => {
                 self.has_family = row.a != 0;

@@ -92,7 +92,7 @@ with failed as (
   where f.run_id = added.run_id and not f.is_settled
 ), resumed as (
   update velo.run r
-  set status = 'active', error = null
+  set status = 'active', error = null, failed_as = null
   from added
   where r.id = added.run_id
 )

@@ -264,7 +264,7 @@ with readied as (
   where f.run_id = readied.run_id and not f.is_settled
 ), resumed as (
   update velo.run r
-  set status = 'active', error = null
+  set status = 'active', error = null, failed_as = null
   from readied
   where r.id = readied.run_id
 )

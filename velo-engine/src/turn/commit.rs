@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use serde_json::Value;
+
 use super::place::Place;
 use super::{Flow, Turn, TurnEnd, task_number};
 use crate::context::{Emitted, ItemWrites, Scene};
@@ -14,8 +16,8 @@ use crate::metrics;
 use crate::next::{Next, Route, Target};
 use crate::observed::Happening;
 use crate::places::Placed;
-use crate::schema::encode_state;
-use crate::state::{CodecError, State};
+use crate::schema::{encode_state, unmark};
+use crate::state::State;
 use crate::store::{self, Backoff};
 use crate::stored::{Control, decode_outcome, encode_delta, encode_outcome};
 use crate::vault::Home;
@@ -101,7 +103,7 @@ impl<S: State> Turn<'_, S> {
         };
         let task = task_number(index);
         let has_siblings = place.checkpoint.tasks.len() > 1;
-        let last = has_siblings.then(|| self.encoded(place.seq + 1, task, &outcome));
+        let last = has_siblings.then(|| self.encoded(place.seq + 1, task, &scene.node, &outcome));
         let last = match last.transpose() {
             Ok(bytes) => bytes.map(|bytes| (task, bytes)),
             Err(error) => return error.into(),
@@ -210,20 +212,35 @@ impl<S: State> Turn<'_, S> {
             NodeError::of(NodeErrorKind::Refused, error)
         };
         let delta = encode_delta(&outcomes).map_err(|error| refused(&error))?;
+        let limits = self.setting.vault.limits();
+        let writers = self.check_outcomes(place, &outcomes, delta.len())?;
         let checkpoint = Arc::make_mut(&mut place.checkpoint);
         checkpoint
             .take_step(self.graph.shape(), outcomes)
             .map_err(|error| refused(&error))?;
         let written = place.delta_bytes + delta.len();
-        let is_due = written >= place.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
+        // Near the limit the state is measured, and what was measured is a snapshot.
+        let is_due = written >= place.snapshot_bytes.max(SNAPSHOT_MIN_BYTES)
+            || place.snapshot_bytes + written > limits.state;
         let snapshot = (is_due || place.is_older)
             .then(|| encode_state(&checkpoint.state))
             .transpose()
-            .map_err(|source| {
-                let field = "*".to_owned();
-                refused(&CodecError::Encode { field, source })
-            })?;
+            .map_err(|error| refused(&error))?;
         let control = Control::encode(checkpoint).map_err(|error| refused(&error))?;
+        let fits = || {
+            if control.len() > limits.value {
+                for task in &checkpoint.tasks {
+                    let what = format!("the payload for {}", task.node);
+                    let input = task.input.as_ref().unwrap_or(&Value::Null);
+                    limits.check_json(&what, Some(&writers), input)?;
+                }
+            }
+            if let Some(snapshot) = &snapshot {
+                limits.check_state(Some(&writers), unmark(snapshot).1)?;
+            }
+            limits.check_step(&writers, unmark(&delta).1, &control)
+        };
+        fits().map_err(|error| error.of_node())?;
         let seq = place.seq + 1;
         let taken = Taken {
             delta_bytes: delta.len(),
@@ -252,13 +269,60 @@ impl<S: State> Turn<'_, S> {
         Ok((row, taken))
     }
 
+    /// Whether all that the tasks of a step left may be stored; who they are, for whom it may not.
+    fn check_outcomes(
+        &self,
+        place: &Place<S>,
+        outcomes: &[Next<S>],
+        delta_bytes: usize,
+    ) -> Result<String, NodeError> {
+        let tasks = &place.checkpoint.tasks;
+        if delta_bytes > self.setting.vault.limits().value {
+            let mut left = tasks.iter().zip(outcomes);
+            left.try_for_each(|(task, outcome)| self.check_outcome(&task.node, outcome))?;
+        }
+        let first = tasks.first().map_or("", |task| task.node.as_str());
+        Ok(match tasks.iter().any(|task| task.node != first) {
+            true => format!("{first}` and others beside `{first}"),
+            false => first.to_owned(),
+        })
+    }
+
+    /// Whether what a task left may be stored.
+    fn check_outcome(&self, node: &str, outcome: &Next<S>) -> Result<(), NodeError> {
+        let limits = self.setting.vault.limits();
+        let own = encode_delta(std::slice::from_ref(outcome))
+            .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
+        let fits = limits.check_writes(Some(node), unmark(&own).1);
+        fits.map_err(|error| error.of_node())?;
+        let Route::To(targets) = &outcome.route else {
+            return Ok(());
+        };
+        for target in targets {
+            if let Target::Send(to, Ok(payload)) = target {
+                let fits = limits.check_json(&format!("the payload for {to}"), Some(node), payload);
+                fits.map_err(|error| error.of_node())?;
+            }
+        }
+        Ok(())
+    }
+
     /// The outcome of a task of step `seq`, as stored.
-    fn encoded(&self, seq: i32, task: i32, outcome: &Next<S>) -> Result<Vec<u8>, NodeError> {
+    fn encoded(
+        &self,
+        seq: i32,
+        task: i32,
+        node: &str,
+        outcome: &Next<S>,
+    ) -> Result<Vec<u8>, NodeError> {
         if let Some(error) = unsendable(outcome) {
             return Err(error);
         }
         let plain = encode_outcome(outcome)
             .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
+        if plain.len() > self.setting.vault.limits().value {
+            self.check_outcome(node, outcome)?;
+        }
         let home = Home::of_task(self.lease.run, seq, task, "outcome", "");
         let sealed = self.setting.vault.seal(home, plain);
         sealed.map_err(|error| error.of_node())
@@ -341,7 +405,8 @@ impl<S: State> Turn<'_, S> {
         let seq = place.seq + 1;
         for (index, outcome) in finished {
             let task = task_number(index);
-            match self.encoded(seq, task, &outcome) {
+            let node = &place.checkpoint.tasks[index].node;
+            match self.encoded(seq, task, node, &outcome) {
                 Ok(encoded) => {
                     tasks.push(task);
                     bytes.push(encoded);
@@ -390,7 +455,10 @@ impl<S: State> Turn<'_, S> {
         scene: &Scene,
     ) -> Committed {
         let (seq, task) = (place.seq + 1, task_number(index));
-        let (left, bytes) = match (Left::by(scene), self.encoded(seq, task, &outcome)) {
+        let (left, bytes) = match (
+            Left::by(scene),
+            self.encoded(seq, task, &scene.node, &outcome),
+        ) {
             (Ok(left), Ok(bytes)) => (left, bytes),
             (Err(error), _) | (_, Err(error)) => return error.into(),
         };

@@ -37,6 +37,8 @@ pub(super) struct Place<S: State> {
     pub(super) outcomes: BTreeMap<i32, Next<S>>,
     pub(super) failures: BTreeMap<i32, Failures>,
     pub(super) waits: BTreeMap<i32, Vec<StoredWait>>,
+    /// Workers in a row that have died at this step.
+    pub(super) crashes: i64,
     /// Tasks that wait for a permit and have nothing at work, the longest waiting first.
     pub(super) held_up: VecDeque<HeldUp>,
     /// Messages that no step has used.
@@ -131,6 +133,7 @@ impl<S: State> Place<S> {
             outcomes,
             failures,
             waits,
+            crashes: stored.crashes,
             held_up: VecDeque::new(),
             signals: Arc::new(Mutex::new(stored.signals)),
             is_resumed: stored.is_resumed,
@@ -290,6 +293,7 @@ impl<S: State> Place<S> {
         drop(signals);
         self.is_resumed = false;
         self.held_up.clear();
+        self.crashes = 0;
         self.losses = 0;
         self.age = (Duration::ZERO, Instant::now());
     }

@@ -153,7 +153,7 @@ impl Vault {
     }
 
     /// Why a run is paused.
-    fn show_reason(&self, run: RunId, error: &mut Option<Value>) {
+    pub(crate) fn show_reason(&self, run: RunId, error: &mut Option<Value>) {
         if let Some(error) = error {
             self.show_error(Home::of_run(run, "error"), error);
         }

@@ -48,6 +48,7 @@ async fn question(engine: &Engine, run: RunId) -> Question {
     open.remove(0)
 }
 
+/// copy_thread/all_checkpoints, copy_thread/metadata, copy_thread/source_unchanged: step by step.
 #[tokio::test]
 async fn a_copy_has_the_whole_history_and_the_original_stays_as_it_was() {
     let engine = test_kit::engine().await;
@@ -84,6 +85,7 @@ async fn a_copy_has_the_whole_history_and_the_original_stays_as_it_was() {
     beside.stop().await;
 }
 
+/// copy_thread/pending_writes: with questions.
 #[tokio::test]
 async fn a_copy_of_a_run_that_waits_has_a_question_of_its_own_and_repeats_no_side_effect() {
     let (engine, effects) = (test_kit::engine().await, Arc::default());
@@ -173,6 +175,7 @@ async fn a_copy_of_a_paused_run_is_paused_for_the_same_reason_with_its_questions
     beside.stop().await;
 }
 
+/// copy_thread/namespaces: children.
 #[tokio::test]
 async fn a_copy_starts_children_of_its_own() {
     let engine = test_kit::engine().await;
@@ -209,6 +212,7 @@ async fn a_copy_starts_children_of_its_own() {
     beside.stop().await;
 }
 
+/// copy_thread/basic, copy_thread/order_and_ids: all of its runs.
 #[tokio::test]
 async fn a_thread_is_copied_as_a_whole_to_one_that_has_no_runs() {
     let engine = test_kit::engine().await;
@@ -255,6 +259,7 @@ async fn a_thread_is_copied_as_a_whole_to_one_that_has_no_runs() {
     beside.stop().await;
 }
 
+/// copy_thread/unknown_source: nothing.
 #[tokio::test]
 async fn what_is_not_there_is_copied_to_nothing() {
     let engine = test_kit::engine().await;

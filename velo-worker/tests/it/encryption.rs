@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use velo_engine::codec::{Keyring, SealError};
 use velo_engine::prelude::*;
 use velo_engine::schedule::{Spec, fire_due};
-use velo_engine::{Engine, Why, test_kit};
+use velo_engine::{Engine, Reencrypted, Why, test_kit};
 
 use crate::support::{Beside, Log, line, settled, until, worker};
 
@@ -337,6 +337,91 @@ async fn a_run_goes_on_while_its_key_is_rotated() {
         "{refused:?}"
     );
     beside.stop().await;
+}
+
+/// A whole pass, in small calls that go on from the position as text.
+async fn pass(engine: &Engine) -> Reencrypted {
+    let mut whole = Reencrypted::default();
+    loop {
+        let next = whole.next.take().map(|next| next.to_string());
+        let next = next.map(|next| next.parse().unwrap());
+        let part = engine.reencrypt(next, 7).await.unwrap();
+        whole.sealed += part.sealed;
+        whole.unreadable += part.unreadable;
+        whole.changed += part.changed;
+        whole.next = part.next;
+        if whole.next.is_none() {
+            return whole;
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_pass_nothing_needs_the_old_key_any_more_while_runs_are_at_work() {
+    let before = test_kit::engine().await.with_codec(ring("old", 1));
+    left_by(&before).await;
+    let graph = two_steps();
+    let run = before.start(&graph, begun()).await.unwrap();
+    let both = ring("new", 2).with_old("old", &[1; 32]).unwrap();
+    let rotating = Engine::connect(before.pool().clone()).with_codec(both);
+    let beside = Beside::start(worker(&rotating, graph.clone()));
+    assert_eq!(settled(&rotating, run).await.status, RunStatus::Waiting);
+
+    let first = pass(&rotating).await;
+    assert!(first.sealed > 20 && first.unreadable == 0, "{first:?}");
+    assert_eq!(pass(&rotating).await, Reencrypted::default());
+    rotating.signal(run, "word", &"word", None).await.unwrap();
+    assert_eq!(settled(&rotating, run).await.status, RunStatus::Completed);
+    beside.stop().await;
+
+    let after = Engine::connect(before.pool().clone()).with_codec(ring("new", 2));
+    for run in after.runs(&RunStatus::ALL, None, 100).await.unwrap() {
+        after.state::<Log>(run.id).await.unwrap();
+        after.history(run.id, -1, 100).await.unwrap();
+        after.events(run.id, 0, 100).await.unwrap();
+        let shown = serde_json::to_string(&run).unwrap();
+        assert!(!shown.contains("sealed with"), "{shown}");
+    }
+    after.questions(None, 100).await.unwrap();
+    after.trigger_schedule("hourly").await.unwrap();
+    // Whoever still has the old key alone can read nothing, and is told so.
+    assert!(before.state::<Log>(run).await.is_err());
+    let blind = pass(&before).await;
+    assert!(blind.sealed == 0 && blind.unreadable > 20, "{blind:?}");
+}
+
+#[tokio::test]
+async fn what_was_in_the_clear_is_sealed_by_a_pass() {
+    let clear = test_kit::engine().await;
+    let run = lived(&clear).await;
+    let sealing = Engine::connect(clear.pool().clone()).with_codec(ring("a", 1));
+    pass(&sealing).await;
+    // What nodes say is gone within an hour.
+    assert_eq!(found(&sealing).await, ["piece.body"]);
+    let log: Log = sealing.state(run).await.unwrap();
+    assert_eq!(log.lines[0], marked("input"));
+    let refused = clear.reencrypt(None, 10).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Sealed { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_pass_that_is_cut_off_in_the_middle_leaves_every_payload_readable() {
+    let before = test_kit::engine().await.with_codec(ring("old", 1));
+    let run = lived(&before).await;
+    let both = ring("new", 2).with_old("old", &[1; 32]).unwrap();
+    let rotating = Engine::connect(before.pool().clone()).with_codec(both);
+    let mut position = None;
+    for _ in 0..3 {
+        position = rotating.reencrypt(position, 1).await.unwrap().next;
+        // A call whose future is dropped half-way.
+        let call = rotating.reencrypt(position.clone(), 100);
+        let dropped = tokio::time::timeout(Duration::from_millis(1), call);
+        drop(dropped.await);
+        let log: Log = rotating.state(run).await.unwrap();
+        assert_eq!(log.lines.len(), 6);
+    }
+    assert_eq!(pass(&rotating).await.unreadable, 0);
+    assert_eq!(pass(&rotating).await, Reencrypted::default());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The behaviours of which each has a row.
 const BEHAVIOURS: &[u32] = &[
     1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 21, // routing
-    22, 23, 24, 26, 27, 28, 29, 30, 31, 33, 37, 39, 41, // failure
+    22, 23, 24, 26, 27, 28, 29, 30, 31, 33, 35, 36, 37, 39, 41, // failure
     55, 59, 60, 62, 63, 64, 67, 68, // interrupts and subgraphs
     69, 70, 72, 73, 74, 75, 77, 79, 80, 82, 83, 85, // time travel
 ];
@@ -19,6 +19,7 @@ const GROUPS: &[(&str, usize)] = &[
     ("list", 16),
     ("delete_thread", 5),
     ("delete_for_runs", 7),
+    ("copy_thread", 8),
     ("prune", 8),
     ("delta_channel_history", 8),
 ];
