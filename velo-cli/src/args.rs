@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Look at runs, and steer them
     Runs(RunsArgs),
+    /// Draw a graph, or list those that can be drawn
+    Graph(GraphArgs),
     /// Look at schedules, and steer them
     Schedules(SchedulesArgs),
     /// Look at failures that have paused runs, try their runs again, or give them up
@@ -117,6 +119,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::FakeGemini(_)
             | Self::Runs(_)
+            | Self::Graph(_)
             | Self::Schedules(_)
             | Self::Failures(_)
             | Self::Bulk(_)
@@ -228,6 +231,13 @@ pub(crate) enum RunsCommand {
     Show {
         /// The run
         id: RunId,
+    },
+    /// Draw a run: its graph, with how each node stands
+    Draw {
+        /// The run
+        id: RunId,
+        #[command(flatten)]
+        draw: DrawArgs,
     },
     /// Say what a run is doing, or why it is doing nothing
     Why {
@@ -472,6 +482,34 @@ pub(crate) struct TopArgs {
     /// Print JSON, for machines; once
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GraphArgs {
+    /// Name and version of the graph, such as planning@1; without it, the graphs that can be drawn are listed
+    pub(crate) code: Option<String>,
+    #[command(flatten)]
+    pub(crate) draw: DrawArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DrawArgs {
+    /// What to draw it as
+    #[arg(long = "as", value_enum, default_value_t = Picture::Mermaid)]
+    pub(crate) picture: Picture,
+    /// The file; standard output otherwise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Picture {
+    /// A Mermaid flowchart
+    Mermaid,
+    /// An SVG document
+    Svg,
+    /// Where the nodes and lines are, as JSON
+    Json,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod failures;
 mod fake_gemini;
+mod graphs;
 mod house;
 mod limits;
 mod metrics;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             Command::Worker(worker) => Box::pin(serve::worker(&args.house, worker)).await,
             Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
             Command::Runs(runs) => Box::pin(runs::runs(&args.house, runs)).await,
+            Command::Graph(graph) => Box::pin(graphs::graph(&args.house, graph)).await,
             Command::Schedules(schedules) => {
                 Box::pin(schedules::schedules(&args.house, schedules)).await
             }

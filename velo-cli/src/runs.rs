@@ -14,8 +14,9 @@ use velo_engine::{
     Engine, EngineError, ListedQuestion, Question, QuestionFilter, Run, RunId, RunStatus,
 };
 
-use crate::args::{HouseArgs, ListArgs, Mode, RunsArgs, RunsCommand};
+use crate::args::{HouseArgs, ListArgs, Mode, Picture, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
+use crate::graphs;
 use crate::house::House;
 use crate::paint;
 use crate::serve::say;
@@ -95,6 +96,12 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
             list(&found.map_err(|error| failed(&error))?, as_json);
         }
         RunsCommand::Show { id } => show(engine, id, as_json).await?,
+        RunsCommand::Draw { id, mut draw } => {
+            if as_json {
+                draw.picture = Picture::Json;
+            }
+            graphs::run(agency, id, draw).await?;
+        }
         RunsCommand::Why { id } => {
             let why = engine.why(id).await.map_err(|error| failed(&error))?;
             if as_json {

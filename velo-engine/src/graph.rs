@@ -48,9 +48,10 @@ pub struct Graph<S: State> {
     inner: Arc<Inner<S>>,
 }
 
+#[derive(Clone)]
 struct Inner<S: State> {
     shape: Shape<S>,
-    nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
+    nodes: BTreeMap<&'static str, Arc<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
@@ -177,6 +178,18 @@ impl<S: State> Graph<S> {
         &self.inner.handling
     }
 
+    /// The graph with other work in its nodes.
+    #[cfg(feature = "test-kit")]
+    pub(crate) fn with_work(&self, mut work: impl FnMut(&'static str) -> Arc<dyn Work<S>>) -> Self {
+        let mut inner = (*self.inner).clone();
+        for (node, slot) in &mut inner.nodes {
+            *slot = work(node);
+        }
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
     pub(crate) fn work(&self, node: &str) -> Option<&dyn Work<S>> {
         self.inner.nodes.get(node).map(AsRef::as_ref)
     }
@@ -199,7 +212,7 @@ impl<S: State> fmt::Debug for Graph<S> {
 /// Collects the parts of a [`Graph`].
 pub struct GraphBuilder<S: State> {
     pub(crate) shape: ShapeBuilder<S>,
-    nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
+    nodes: BTreeMap<&'static str, Arc<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
@@ -219,7 +232,7 @@ impl<S: State> GraphBuilder<S> {
             node: Arc::new(node),
             types: PhantomData::<fn() -> I>,
         };
-        self.nodes.insert(key.name(), Box::new(work));
+        self.nodes.insert(key.name(), Arc::new(work));
         self.shape = self.shape.node(key);
         self
     }

@@ -54,6 +54,7 @@
 //! | see how all runs stand | [`Engine::watch`] |
 //! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
+//! | draw a graph or a run | [`Shape::mermaid`], [`Outline::layout`], [`Engine::progress`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
@@ -118,8 +119,10 @@ mod observed;
 mod operate;
 mod outline;
 mod overview;
+mod picture;
 mod pieces;
 mod places;
+mod progress;
 mod question;
 mod reencrypt;
 mod resources;
@@ -172,8 +175,10 @@ pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
 pub use outline::{Outline, OutlineNode, Way, WayKind};
 pub use overview::{GraphLoad, Overview, Rates, Watch};
+pub use picture::{Layout, PlacedLine, PlacedNode, Point};
 pub use pieces::Pieces;
 pub use places::Places;
+pub use progress::{NodeProgress, NodeState, PROGRESS_STEPS_MAX, RunProgress};
 pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
 pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;

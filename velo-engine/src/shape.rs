@@ -17,6 +17,7 @@ use crate::executor::Task;
 use crate::state::State;
 
 pub use builder::ShapeBuilder;
+pub(crate) use drawing::id as drawing_id;
 pub use error::ShapeError;
 pub(crate) use join::{Join, JoinRule};
 pub use named::Sources;

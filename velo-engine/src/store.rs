@@ -36,6 +36,7 @@ pub(crate) mod outcome;
 pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod progress;
 pub(crate) mod question;
 pub(crate) mod reencrypt;
 pub(crate) mod run;
@@ -166,6 +167,8 @@ pub const STATEMENTS: &[&str] = &[
     question::ANSWER,
     question::CLOSE,
     question::OPEN,
+    progress::CONTROLS,
+    progress::TASKS,
     run::CANCEL,
     run::GET,
     run::HISTORY,

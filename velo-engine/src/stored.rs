@@ -90,6 +90,11 @@ impl Control {
         self.tasks.iter().map(|task| task.node.clone()).collect()
     }
 
+    /// The deferred nodes, those of sends as often as they were sent.
+    pub(crate) fn deferred(&self) -> Vec<String> {
+        self.deferred.iter().map(|task| task.node.clone()).collect()
+    }
+
     /// The tasks of the next step.
     pub(crate) fn tasks(&self) -> &[StoredTask] {
         &self.tasks

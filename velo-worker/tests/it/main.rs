@@ -17,6 +17,7 @@ mod history;
 mod interleavings;
 mod items;
 mod limits;
+mod pictures;
 mod pooler;
 mod proxy;
 mod roles;
