@@ -494,7 +494,6 @@ pub(crate) fn failed(error: &EngineError) -> Failure {
         | EngineError::ThreadNotEmpty(_)
         | EngineError::ThreadTooLong { .. }
         | EngineError::AtWork(_)
-        | EngineError::Ended(_)
         | EngineError::NoNode { .. }
         | EngineError::MovedOn { .. }
         | EngineError::Unreadable { .. }
