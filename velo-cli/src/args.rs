@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use velo_engine::{Position, RunId, StreamMode};
+use velo_engine::{Position, QuestionId, RunId, StreamMode};
 
 /// An AI software agency that cannot lose work: every step is committed to Postgres.
 ///
@@ -407,6 +407,18 @@ pub(crate) enum RunsCommand {
     Questions {
         /// The run
         id: Option<RunId>,
+        /// Only those of the runs of this thread
+        #[arg(long)]
+        thread: Option<String>,
+        /// Only those of the runs of the graph of this name
+        #[arg(long)]
+        graph: Option<String>,
+        /// Only those after this one, by its id
+        #[arg(long)]
+        after: Option<QuestionId>,
+        /// Most of them
+        #[arg(long, default_value_t = 100)]
+        limit: i64,
     },
     /// Answer a question
     Answer {
@@ -419,6 +431,13 @@ pub(crate) enum RunsCommand {
         /// Which task asks, if several of the run ask the same
         #[arg(long)]
         task: Option<i32>,
+    },
+    /// Answer several questions of a run, all or none
+    AnswerAll {
+        /// The run
+        id: RunId,
+        /// The answers as a JSON object, by the names of the questions or their ids
+        answers: String,
     },
     /// Send a message to a run
     Signal {

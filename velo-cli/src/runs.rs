@@ -4,12 +4,16 @@ mod past;
 mod steer;
 mod stream;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 use velo_agents::agency::Agency;
-use velo_engine::{Engine, EngineError, Question, Run, RunId, RunStatus};
+use velo_engine::{
+    Engine, EngineError, ListedQuestion, Question, QuestionFilter, Run, RunId, RunStatus,
+};
 
 use crate::args::{HouseArgs, Mode, Picture, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
@@ -165,12 +169,37 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
         RunsCommand::Terminate { id, reason } => {
             steer::terminate(engine, id, &reason, as_json).await?;
         }
-        RunsCommand::Questions { id } => {
-            let open = engine
-                .questions(id, LISTED)
-                .await
-                .map_err(|error| failed(&error))?;
-            questions(&open, as_json);
+        RunsCommand::Questions {
+            id,
+            thread,
+            graph,
+            after,
+            limit,
+        } => {
+            let filter = QuestionFilter {
+                run: id,
+                thread,
+                graph,
+                after,
+                limit,
+            };
+            let open = engine.list_questions(&filter).await;
+            questions(&open.map_err(|error| failed(&error))?, as_json);
+        }
+        RunsCommand::AnswerAll { id, answers } => {
+            let given: BTreeMap<String, Value> =
+                serde_json::from_str(&answers).map_err(|error| {
+                    Failure::unusable(format!(
+                        "could not answer: the answers are no JSON object such as {{\"name\": \"Ada\"}}: {error}"
+                    ))
+                })?;
+            let accepted = engine.answer_all(id, given).await;
+            accepted.map_err(|error| failed(&error))?;
+            done(
+                as_json,
+                id,
+                "answered; the run goes on as soon as a worker takes it",
+            );
         }
         RunsCommand::Answer {
             id,
@@ -240,10 +269,13 @@ fn list(found: &[Run], as_json: bool) {
 async fn show(engine: &Engine, id: RunId, as_json: bool) -> Result<(), Failure> {
     let run = engine.run(id).await.map_err(|error| failed(&error))?;
     let why = engine.why(id).await.map_err(|error| failed(&error))?;
-    let open = engine
-        .questions(Some(id), LISTED)
-        .await
-        .map_err(|error| failed(&error))?;
+    let of_run = QuestionFilter {
+        run: Some(id),
+        limit: LISTED,
+        ..QuestionFilter::default()
+    };
+    let open = engine.list_questions(&of_run).await;
+    let open = open.map_err(|error| failed(&error))?;
     if as_json {
         print_json(&json!({ "run": run, "why": why, "questions": open }));
         return Ok(());
@@ -269,7 +301,7 @@ async fn show(engine: &Engine, id: RunId, as_json: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-fn questions(open: &[Question], as_json: bool) {
+fn questions(open: &[ListedQuestion], as_json: bool) {
     if as_json {
         return print_json(&open);
     }
@@ -278,18 +310,21 @@ fn questions(open: &[Question], as_json: bool) {
         return;
     }
     let mut table = table([
-        "run",
-        "task",
+        "id",
+        "graph",
+        "thread",
         "node",
         "name",
         "question",
         "until",
         "last answer",
     ]);
-    for question in open {
+    for listed in open {
+        let question = &listed.question;
         table.add_row([
-            question.run.to_string(),
-            question.task.to_string(),
+            question.id.to_string(),
+            listed.graph.clone(),
+            listed.thread.clone().unwrap_or_default(),
             question.node.clone(),
             question.name.clone(),
             question.question.to_string(),
@@ -372,6 +407,9 @@ pub(crate) fn failed(error: &EngineError) -> Failure {
     match error {
         EngineError::NoRun(_)
         | EngineError::NotOpen { .. }
+        | EngineError::SeveralOpen { .. }
+        | EngineError::BadAnswer { .. }
+        | EngineError::Ended(_)
         | EngineError::BadValue(_)
         | EngineError::TooLarge(_)
         | EngineError::Unstorable { .. }
@@ -385,7 +423,6 @@ pub(crate) fn failed(error: &EngineError) -> Failure {
         | EngineError::ThreadNotEmpty(_)
         | EngineError::ThreadTooLong { .. }
         | EngineError::AtWork(_)
-        | EngineError::Ended(_)
         | EngineError::NoNode { .. }
         | EngineError::MovedOn { .. }
         | EngineError::Unreadable { .. }

@@ -27,7 +27,6 @@ use crate::why::Why;
 
 use crate::store::child::ChildRun;
 pub use crate::store::run::{Run, RunStatus, Step};
-pub use crate::store::wait::Question;
 pub use crate::store::why::WorkerInfo;
 
 /// Most runs or steps that one call returns.
@@ -327,74 +326,12 @@ impl Engine {
         }
     }
 
-    /// The open questions of a run and of the child runs that it waits for, however deep, or of all runs, oldest run first; at most `limit` and [`PAGE_MAX`].
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn questions(
-        &self,
-        run: Option<RunId>,
-        limit: i64,
-    ) -> Result<Vec<Question>, EngineError> {
-        const LISTING: &str = "list the open questions";
-        let mut found = store::wait::questions(&self.pool, run, limit.clamp(0, PAGE_MAX))
-            .await
-            .map_err(EngineError::on(LISTING))?;
-        found
-            .iter_mut()
-            .try_for_each(|question| self.vault.open_question(question))
-            .map_err(EngineError::sealed(LISTING))?;
-        Ok(found)
-    }
-
-    /// Answers a question, and has its run go on. Of two answers one is accepted. One that the node
-    /// cannot read is given back: the question is open again, with a refusal.
-    ///
-    /// # Errors
-    /// [`EngineError::NotOpen`] when the question was answered, has expired, or its run went on without
-    /// it; [`EngineError::BadValue`], [`EngineError::TooLarge`], [`EngineError::Unstorable`]; or the database's.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, the answer may or may not be accepted. A second try is refused if it was.
-    pub async fn answer(
-        &self,
-        question: &Question,
-        answer: &impl Serialize,
-    ) -> Result<(), EngineError> {
-        let Question {
-            run,
-            seq,
-            task,
-            name,
-            ..
-        } = question;
-        let home = Home::of_task(*run, *seq, *task, "answer", name);
-        let answer = self
-            .vault
-            .seal_json(home, self.storable("answer", answer)?)
-            .map_err(EngineError::sealed("answer the question"))?;
-        let accepted = store::wait::answer(&self.pool, question, &answer)
-            .await
-            .map_err(EngineError::on("answer the question"))?;
-        if !accepted {
-            return Err(EngineError::NotOpen {
-                run: question.run,
-                name: question.name.clone(),
-            });
-        }
-        self.hint();
-        Ok(())
-    }
-
     /// Sends a message to a run, whether or not it waits for one. Messages of one name are taken in the
     /// order of their arrival, each once. With a `key`, a message that is sent again is the same one.
     ///
     /// # Errors
-    /// [`EngineError::NoRun`] when the run has ended or never was; [`EngineError::Unstorable`]; or the
-    /// database's.
+    /// [`EngineError::Ended`] when the run has ended, [`EngineError::NoRun`] when it never was;
+    /// [`EngineError::Unstorable`]; or the database's.
     ///
     /// # Cancel safety
     /// Dropped half-way, the message may or may not be sent: send it again with the same key.
@@ -438,13 +375,16 @@ impl Engine {
             .vault
             .seal_json(home, self.storable("message", payload)?)
             .map_err(EngineError::sealed("send the message"))?;
-        let sent = store::wait::send(conn, run, name, &payload, key)
+        let sent = store::wait::send(&mut *conn, run, name, &payload, key)
             .await
             .map_err(EngineError::on("send the message"))?;
         if sent {
-            Ok(())
-        } else {
-            Err(EngineError::NoRun(run))
+            return Ok(());
+        }
+        let found = store::run::get(conn, run).await;
+        match found.map_err(EngineError::on("send the message"))? {
+            Some(_) => Err(EngineError::Ended(run)),
+            None => Err(EngineError::NoRun(run)),
         }
     }
 
@@ -502,7 +442,7 @@ impl Engine {
     }
 
     /// The value as it can be stored.
-    fn storable(
+    pub(crate) fn storable(
         &self,
         name: &str,
         value: &impl Serialize,
@@ -655,15 +595,44 @@ pub enum EngineError {
         /// The step.
         seq: i32,
     },
+    /// A breakpoint is at a node that the graph does not have.
+    #[error("the graph {graph} has no node `{node}`: give a breakpoint at one that it has")]
+    UnknownNode {
+        /// The graph.
+        graph: String,
+        /// The node.
+        node: String,
+    },
     /// The question is not open.
     #[error(
-        "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on"
+        "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on; \
+         open now: {}", listed(.open)
     )]
     NotOpen {
         /// The run.
         run: RunId,
+        /// The question; empty when any would have done.
+        name: String,
+        /// The questions of the run that are open now.
+        open: Vec<String>,
+    },
+    /// Several questions are open, and the answer does not say which one it is for.
+    #[error("run {run} asks several questions: answer one of {}", listed(.open))]
+    SeveralOpen {
+        /// The run.
+        run: RunId,
+        /// Their names, or their ids where several have one name.
+        open: Vec<String>,
+    },
+    /// The answer is none that the question's schema allows. The question stays open.
+    #[error("the answer to `{name}` of run {run} does not fit: {}", .problems.join("; "))]
+    BadAnswer {
+        /// The run.
+        run: RunId,
         /// The question.
         name: String,
+        /// What is wrong, each with the JSON pointer of its place.
+        problems: Vec<String>,
     },
     /// The thread has a run that has not ended.
     #[error("thread `{thread}` is busy with run {run}: wait for it, or cancel it")]
@@ -781,6 +750,13 @@ impl EngineError {
             _ => false,
         }
     }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
 }
 
 impl From<NotStorable> for EngineError {

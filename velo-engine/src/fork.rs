@@ -257,6 +257,8 @@ impl<S: State> Edit<S> {
             let updates = self.updates.into_iter().map(|update| ("the edit", update));
             checkpoint.state.apply(updates.collect())?;
         }
+        // What was done by hand is nobody's work.
+        checkpoint.halted_after.clear();
         let tasks = checkpoint.tasks.iter().chain(&checkpoint.deferred);
         let known = |task: &&Task| shape.node_name(&task.node).is_none();
         match tasks.into_iter().find(known) {

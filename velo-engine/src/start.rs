@@ -8,6 +8,7 @@ use serde_json::json;
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
+use crate::breakpoint::Breakpoints;
 use crate::codec::SealError;
 use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
@@ -16,6 +17,7 @@ use crate::fork::Origin;
 use crate::graph::Graph;
 use crate::limits::{Limits, TooLarge};
 use crate::next::Next;
+use crate::node::NodeKey;
 use crate::run_id::RunId;
 use crate::schema::{ReplayError, decode_state, encode_state, unmark};
 use crate::state::{CodecError, ConcurrentUpdate, State};
@@ -44,6 +46,7 @@ pub struct Start<'a, S: State> {
     graph: &'a Graph<S>,
     begin: Begin<S>,
     pub(crate) terms: Terms,
+    breakpoints: Breakpoints,
     trace: Option<TraceContext>,
 }
 
@@ -87,11 +90,40 @@ impl<'a, S: State> Start<'a, S> {
             graph,
             begin,
             terms: Terms::default(),
+            breakpoints: Breakpoints::default(),
             trace: TraceContext::current(),
         }
     }
 
     terms!();
+
+    /// Pauses this run before a step in which `node` has work to do, as
+    /// [`GraphBuilder::pause_before`](crate::GraphBuilder::pause_before) does each run of the graph.
+    pub fn pause_before<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.breakpoints.before.insert(node.name().to_owned());
+        self
+    }
+
+    /// Pauses this run after a step in which `node` has done work, as
+    /// [`GraphBuilder::pause_after`](crate::GraphBuilder::pause_after) does each run of the graph.
+    pub fn pause_after<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.breakpoints.after.insert(node.name().to_owned());
+        self
+    }
+
+    /// Pauses this run before every step.
+    pub fn pause_before_all(mut self) -> Self {
+        let nodes = self.graph.shape().nodes();
+        self.breakpoints.before.extend(nodes.map(str::to_owned));
+        self
+    }
+
+    /// Pauses this run after every step but the last.
+    pub fn pause_after_all(mut self) -> Self {
+        let nodes = self.graph.shape().nodes();
+        self.breakpoints.after.extend(nodes.map(str::to_owned));
+        self
+    }
 
     /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
     /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
@@ -123,8 +155,8 @@ impl<'a, S: State> Start<'a, S> {
     /// # Errors
     /// [`EngineError::ThreadBusy`], [`EngineError::ThreadClosed`], [`EngineError::LineFull`],
     /// [`EngineError::IdTaken`], [`EngineError::Unstorable`], [`EngineError::BadInput`],
-    /// [`EngineError::BadValue`], [`EngineError::TooLarge`], or the database's. The transaction can go on
-    /// after all but the last.
+    /// [`EngineError::BadValue`], [`EngineError::TooLarge`], [`EngineError::UnknownNode`] when a breakpoint is none
+    /// of the graph, or the database's. The transaction can go on after all but the last.
     ///
     /// # Cancel safety
     /// Dropped half-way, the transaction may or may not hold the run: roll it back.
@@ -426,10 +458,32 @@ impl From<sqlx::Error> for NotStarted {
 const STARTING: &str = "start the run";
 
 impl<S: State> Start<'_, S> {
+    /// A run that begins with this state.
+    fn fresh(&self, state: &S) -> Result<Encoded, EngineError> {
+        Encoded::new(state, |state| {
+            let mut checkpoint = executor::begin(self.graph.shape(), state);
+            checkpoint.step_limit = self.terms.step_limit;
+            checkpoint.breakpoints = self.breakpoints.clone();
+            checkpoint
+        })
+    }
+
     pub(crate) fn encoded(&self) -> Result<Encoded, EngineError> {
+        let shape = self.graph.shape();
+        let Breakpoints { before, after } = &self.breakpoints;
+        if let Some(node) = before
+            .iter()
+            .chain(after)
+            .find(|node| shape.node(node).is_none())
+        {
+            return Err(EngineError::UnknownNode {
+                graph: self.graph.code().to_owned(),
+                node: node.clone(),
+            });
+        }
         let step_limit = self.terms.step_limit;
         let encoded = match &self.begin {
-            Begin::State(state) => Encoded::of(self.graph, state, step_limit),
+            Begin::State(state) => self.fresh(state),
             Begin::Forked(checkpoint, _) => Encoded::new(&checkpoint.state, |_| Checkpoint {
                 step_limit: step_limit.or(checkpoint.step_limit),
                 ..checkpoint.clone()
@@ -445,7 +499,7 @@ impl<S: State> Start<'_, S> {
                 let delta = encode_delta(&[Next::<S>::none().and_update(update.clone())]);
                 Ok(Encoded {
                     delta: Some(delta.map_err(unstorable)?),
-                    ..Encoded::of(self.graph, fresh, step_limit)?
+                    ..self.fresh(fresh)?
                 })
             }
         }?;
@@ -464,16 +518,8 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    pub(crate) fn of<S: State>(
-        graph: &Graph<S>,
-        state: &S,
-        step_limit: Option<u64>,
-    ) -> Result<Self, EngineError> {
-        Self::new(state, |state| {
-            let mut checkpoint = executor::begin(graph.shape(), state);
-            checkpoint.step_limit = step_limit;
-            checkpoint
-        })
+    pub(crate) fn of<S: State>(graph: &Graph<S>, state: &S) -> Result<Self, EngineError> {
+        Self::new(state, |state| executor::begin(graph.shape(), state))
     }
 
     fn new<S: State>(

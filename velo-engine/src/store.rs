@@ -13,6 +13,7 @@ macro_rules! poke {
     };
 }
 
+pub(crate) mod breakpoint;
 pub(crate) mod bulk;
 pub(crate) mod child;
 pub(crate) mod code;
@@ -36,9 +37,11 @@ pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
 pub(crate) mod progress;
+pub(crate) mod question;
 pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
+pub(crate) mod select;
 pub(crate) mod start;
 pub(crate) mod steer;
 pub(crate) mod stream;
@@ -52,6 +55,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
+    breakpoint::HALTED,
     bulk::BATCH_OF_ALL,
     bulk::BATCH_OF_FAILURES,
     bulk::BEGIN,
@@ -162,6 +166,9 @@ pub const STATEMENTS: &[&str] = &[
     overview::READY,
     piece::ADD,
     piece::PRUNE,
+    question::ANSWER,
+    question::CLOSE,
+    question::OPEN,
     progress::CONTROLS,
     progress::TASKS,
     run::GET,
@@ -187,6 +194,7 @@ pub const STATEMENTS: &[&str] = &[
     schedule::PUT,
     schedule::RECORD,
     schedule::SETTLE,
+    select::DECIDE,
     start::NONCE,
     start::START,
     steer::END,
@@ -207,9 +215,7 @@ pub const STATEMENTS: &[&str] = &[
     thread::TAKE,
     thread::UNBEGUN,
     wait::ADD,
-    wait::ANSWER,
     wait::PARK,
-    wait::QUESTIONS,
     wait::REFUSE,
     wait::SEEN,
     wait::SEND,

@@ -477,6 +477,14 @@ impl<S: State> Turn<'_, S> {
         if place.is_complete() {
             return self.commit_stored(place).await;
         }
+        if let Some(stop) = place.stop(self.graph.shape()) {
+            // Names of nodes are in the clear anyway.
+            let why = stop.described();
+            self.write(&Note::Pause(&why, &fingerprint::failed_as(&why)))
+                .await;
+            tracing::info!(run.id = %self.lease.run, %stop, "run paused as asked");
+            return Flow::End(TurnEnd::Paused);
+        }
         let alone = self.stand_alone(place).await;
         let parallel_max = if alone.is_some() { 1 } else { PARALLEL_MAX };
         let due = place.due(Instant::now());

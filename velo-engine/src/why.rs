@@ -533,6 +533,9 @@ impl fmt::Display for Why {
                 if text("kind").as_deref() == Some("paused") {
                     return write!(f, "somebody has paused it: {message}; resume it");
                 }
+                if text("kind").as_deref() == Some(crate::breakpoint::KIND) {
+                    return write!(f, "it is paused at {message}: resume it");
+                }
                 write!(
                     f,
                     "it is paused: {node}{message}; mend the cause and resume it"

@@ -170,7 +170,7 @@ pub(crate) const RESUME: &str = "\
 -- velo: run.resume
 with held as (
   select q.run_id, q.worker, q.is_held, r.status,
-         (r.status = 'paused' and coalesce(r.error ->> 'kind', 'paused') <> 'paused')
+         (r.status = 'paused' and coalesce(r.error ->> 'kind', 'paused') not in ('paused', 'breakpoint'))
          or exists (select from velo.failure f
                     where f.run_id = $1 and not f.is_settled
                       and f.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = $1)) as has_failed
@@ -188,6 +188,8 @@ with held as (
       wake_at = case when m.worker is not null then q.wake_at end,
       crashes = case when m.worker is null then 0 else q.crashes end,
       resumed_at = case when m.worker is null then clock_timestamp() else q.resumed_at end,
+      resumed_seq = case when m.worker is null then (select max(s.seq) from velo.step s where s.run_id = $1)
+                         else q.resumed_seq end,
       halt = nullif(q.halt, 'pause'),
       step_limit = coalesce($2::bigint, q.step_limit)
   from meant m

@@ -98,10 +98,10 @@ select r.status, q.code, q.lacks, r.error,
                     < (q.ready_at - timestamptz '2000-01-01 00:00:00+00') + q.priority * interval '1 minute'
               limit $2) ahead) as ahead,
        array(select v.name from velo.wait v, step
-             where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null and not v.is_closed
              order by v.name) as questions,
        array(select v.name from velo.wait v, step
-             where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal'
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal' and not v.is_closed
              order by v.name) as signals,
        (select coalesce(jsonb_agg(jsonb_build_object(
                  'run', c.child::text, 'name', c.name, 'status', k.status,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::task_number;
+use crate::breakpoint::Stop;
 use crate::error::NodeError;
 use crate::executor::Checkpoint;
 use crate::next::Next;
@@ -44,6 +45,8 @@ pub(super) struct Place<S: State> {
     pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
     /// What is to happen before the next step.
     pub(super) halt: Option<Halt>,
+    /// Whether somebody resumed the run after its newest step.
+    pub(super) is_resumed: bool,
     /// How often an answer about this step was lost, and with it what an attempt had done.
     pub(super) losses: u32,
     /// How old the step's tasks were, and when that was read.
@@ -137,9 +140,29 @@ impl<S: State> Place<S> {
             held_up: VecDeque::new(),
             signals: Arc::new(Mutex::new(stored.signals)),
             halt: stored.halt,
+            is_resumed: stored.is_resumed,
             losses: 0,
             age: (stored.age, now),
         })
+    }
+
+    /// Whether anything was done for the step under way.
+    fn has_begun(&self) -> bool {
+        let begun = [
+            self.memos.is_empty(),
+            self.outcomes.is_empty(),
+            self.failures.is_empty(),
+            self.waits.is_empty(),
+        ];
+        begun != [true; 4]
+    }
+
+    /// The breakpoint at which the run is to be paused now.
+    pub(super) fn stop(&self, shape: &Shape<S>) -> Option<Stop> {
+        if self.is_resumed || self.has_begun() {
+            return None;
+        }
+        self.checkpoint.stop(shape)
     }
 
     /// The tasks that are to run now, by their place in the step.
@@ -160,9 +183,12 @@ impl<S: State> Place<S> {
         };
         let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
         let has_come = |wait: &StoredWait| {
-            let is_ready = wait.answer.is_some() || wait.is_due;
+            let is_ready = wait.answer.is_some() || wait.is_due || wait.is_closed;
+            let is_there = |signal: &StoredSignal| {
+                signal.name == wait.name && signal.kept.is_none_or(|kept| kept == task)
+            };
             (is_ready && !wait.is_seen)
-                || (wait.kind == "signal" && signals.iter().any(|signal| signal.name == wait.name))
+                || (wait.kind == "signal" && !wait.is_closed && signals.iter().any(is_there))
         };
         !waits.iter().any(has_come)
     }
@@ -265,6 +291,11 @@ impl<S: State> Place<S> {
         self.outcomes.clear();
         self.failures.clear();
         self.waits.clear();
+        // That a message was kept was for the step that is over.
+        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        signals.iter_mut().for_each(|signal| signal.kept = None);
+        drop(signals);
+        self.is_resumed = false;
         self.held_up.clear();
         self.crashes = 0;
         self.losses = 0;

@@ -1,7 +1,9 @@
 //! What a user of engine and worker can observe, on a real Postgres.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asking;
 mod behaviours;
+mod breakpoints;
 mod children;
 mod conformance;
 mod copies;
@@ -22,6 +24,7 @@ mod proxy;
 mod roles;
 mod running;
 mod schedules;
+mod selecting;
 mod starting;
 mod steering;
 mod streams;
