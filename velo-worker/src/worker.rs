@@ -252,7 +252,8 @@ impl WorkerBuilder {
         }
         let stop = CancellationToken::new();
         let resources = Arc::new(self.resources);
-        let whole = async {
+        // On the heap, since it is large and becomes part of the future of whoever calls this.
+        let mut whole = Box::pin(async {
             let mut has_begun = false;
             loop {
                 let shift = Shift {
@@ -284,8 +285,8 @@ impl WorkerBuilder {
                 }
                 counter!(metrics::LEASES_LOST).increment(1);
             }
-        };
-        tokio::pin!(whole, shutdown);
+        });
+        tokio::pin!(shutdown);
         tokio::select! {
             ended = &mut whole => return ended,
             () = shutdown => stop.cancel(),
