@@ -21,6 +21,7 @@ mod schedules;
 mod serve;
 mod stop;
 mod top;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
             Command::Bulk(bulk) => Box::pin(failures::bulk(&args.house, bulk)).await,
             Command::Limits(limits) => Box::pin(limits::limits(&args.house, limits)).await,
             Command::Queues(queues) => Box::pin(limits::queues(&args.house, queues)).await,
-            Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
+            Command::Workers(workers) => Box::pin(workers::workers(&args.house, workers)).await,
             Command::Top(seen) => Box::pin(top::top(&args.house, seen)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
             Command::Check(list) => Box::pin(check::check(&args.house, list)).await,

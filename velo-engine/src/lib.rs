@@ -73,6 +73,7 @@ pub mod events;
 pub mod executor;
 pub mod failpoint;
 pub mod item;
+pub mod json_schema;
 pub mod lease;
 pub mod limits;
 mod loader;
@@ -86,6 +87,7 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod breakpoint;
 mod bulk;
 mod check;
 mod context;
@@ -121,6 +123,7 @@ mod picture;
 mod pieces;
 mod places;
 mod progress;
+mod question;
 mod reencrypt;
 mod resources;
 mod retry;
@@ -136,6 +139,8 @@ mod store;
 mod stored;
 mod stream;
 mod subgraph;
+mod terms;
+mod thread;
 mod time_limit;
 mod turn;
 mod value;
@@ -143,13 +148,16 @@ mod vault;
 mod wait;
 mod why;
 
+pub use breakpoint::Breakpoints;
 pub use bulk::{Bulk, BulkAction, BulkStatus};
 pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
-pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use context::{
+    Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
+};
 pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
-pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
+pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
 pub use failures::FailureGroup;
@@ -173,6 +181,7 @@ pub use picture::{Layout, PlacedLine, PlacedNode, Point};
 pub use pieces::Pieces;
 pub use places::Places;
 pub use progress::{NodeProgress, NodeState, PROGRESS_STEPS_MAX, RunProgress};
+pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
 pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
@@ -195,6 +204,7 @@ pub use stream::{
     BadPosition, Level, Lost, Position, Replay, RunStream, StreamBuilder, StreamItem, StreamMode,
     Streamed,
 };
+pub use thread::{IfBusy, IfClosed, LINE_MAX, Thread};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use vault::Vault;

@@ -12,6 +12,7 @@ mod paths;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
+use crate::breakpoint::Breakpoints;
 use crate::executor::Task;
 use crate::state::State;
 
@@ -37,6 +38,7 @@ pub struct Shape<S> {
     starts: BTreeSet<&'static str>,
     nodes: BTreeMap<&'static str, NodeShape>,
     joins: Vec<Join>,
+    breakpoints: Breakpoints,
     /// What nodes were called in older code.
     renamed: BTreeMap<String, &'static str>,
     state: PhantomData<fn() -> S>,
@@ -108,6 +110,14 @@ impl<S: State> Shape<S> {
 
     pub(crate) fn node(&self, name: &str) -> Option<&NodeShape> {
         self.nodes.get(name)
+    }
+
+    pub(crate) fn breakpoints(&self) -> &Breakpoints {
+        &self.breakpoints
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.nodes.keys().copied()
     }
 
     pub(crate) fn joins(&self) -> &[Join] {
