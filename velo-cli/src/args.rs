@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use velo_engine::{Position, RunId, StreamMode};
+use velo_engine::{Position, QuestionId, RunId, StreamMode};
 
 /// An AI software agency that cannot lose work: every step is committed to Postgres.
 ///
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Look at runs, and steer them
     Runs(RunsArgs),
+    /// Draw a graph, or list those that can be drawn
+    Graph(GraphArgs),
     /// Look at schedules, and steer them
     Schedules(SchedulesArgs),
     /// Look at failures that have paused runs, try their runs again, or give them up
@@ -91,8 +93,8 @@ pub(crate) enum Command {
     Limits(LimitsArgs),
     /// Look at queues, and pause them
     Queues(QueuesArgs),
-    /// List the workers
-    Workers(ListArgs),
+    /// List the workers, and drain them
+    Workers(WorkersArgs),
     /// Show how all runs and workers stand, again and again; once when it is no terminal
     Top(TopArgs),
     /// Create or upgrade the tables
@@ -117,6 +119,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::FakeGemini(_)
             | Self::Runs(_)
+            | Self::Graph(_)
             | Self::Schedules(_)
             | Self::Failures(_)
             | Self::Bulk(_)
@@ -228,6 +231,13 @@ pub(crate) enum RunsCommand {
     Show {
         /// The run
         id: RunId,
+    },
+    /// Draw a run: its graph, with how each node stands
+    Draw {
+        /// The run
+        id: RunId,
+        #[command(flatten)]
+        draw: DrawArgs,
     },
     /// Say what a run is doing, or why it is doing nothing
     Why {
@@ -357,8 +367,24 @@ pub(crate) enum RunsCommand {
         /// The run
         id: RunId,
     },
+    /// Pause a run: one that is at work at its next step boundary, one that waits at once
+    Pause {
+        /// The run
+        id: RunId,
+        /// Why, for those who look at the run later
+        #[arg(default_value = "by an operator")]
+        reason: String,
+    },
     /// Have a paused run go on; a run that waits for its next attempt goes on now
     Resume {
+        /// The run
+        id: RunId,
+        /// How many steps it may take in all from now on, if it was paused because it had taken them all
+        #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+        step_limit: Option<u64>,
+    },
+    /// Try a failed task again now, with all attempts before it; other runs are left as they are
+    Retry {
         /// The run
         id: RunId,
     },
@@ -381,6 +407,18 @@ pub(crate) enum RunsCommand {
     Questions {
         /// The run
         id: Option<RunId>,
+        /// Only those of the runs of this thread
+        #[arg(long)]
+        thread: Option<String>,
+        /// Only those of the runs of the graph of this name
+        #[arg(long)]
+        graph: Option<String>,
+        /// Only those after this one, by its id
+        #[arg(long)]
+        after: Option<QuestionId>,
+        /// Most of them
+        #[arg(long, default_value_t = 100)]
+        limit: i64,
     },
     /// Answer a question
     Answer {
@@ -393,6 +431,13 @@ pub(crate) enum RunsCommand {
         /// Which task asks, if several of the run ask the same
         #[arg(long)]
         task: Option<i32>,
+    },
+    /// Answer several questions of a run, all or none
+    AnswerAll {
+        /// The run
+        id: RunId,
+        /// The answers as a JSON object, by the names of the questions or their ids
+        answers: String,
     },
     /// Send a message to a run
     Signal {
@@ -453,6 +498,34 @@ pub(crate) struct TopArgs {
     /// Print JSON, for machines; once
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GraphArgs {
+    /// Name and version of the graph, such as planning@1; without it, the graphs that can be drawn are listed
+    pub(crate) code: Option<String>,
+    #[command(flatten)]
+    pub(crate) draw: DrawArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DrawArgs {
+    /// What to draw it as
+    #[arg(long = "as", value_enum, default_value_t = Picture::Mermaid)]
+    pub(crate) picture: Picture,
+    /// The file; standard output otherwise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Picture {
+    /// A Mermaid flowchart
+    Mermaid,
+    /// An SVG document
+    Svg,
+    /// Where the nodes and lines are, as JSON
+    Json,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -556,6 +629,8 @@ pub(crate) enum Overlap {
     BufferAll,
     /// Cancel the run
     CancelOther,
+    /// Terminate the run
+    TerminateOther,
     /// All at once
     AllowAll,
 }
@@ -567,6 +642,7 @@ impl From<Overlap> for velo_engine::schedule::Overlap {
             Overlap::BufferOne => Self::BufferOne,
             Overlap::BufferAll => Self::BufferAll,
             Overlap::CancelOther => Self::CancelOther,
+            Overlap::TerminateOther => Self::TerminateOther,
             Overlap::AllowAll => Self::AllowAll,
         }
     }
@@ -837,6 +913,28 @@ pub(crate) enum BulkCommand {
     Stop {
         /// Its number
         id: i64,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WorkersArgs {
+    /// Lists them otherwise
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkersCommand>,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkersCommand {
+    /// Have a worker stop, wherever it is: it gives its runs back at their next step boundaries, and ends
+    Drain {
+        /// The worker
+        id: i32,
+        /// How long to wait until it has stopped
+        #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=3600))]
+        wait: u16,
     },
 }
 

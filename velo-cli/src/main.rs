@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod failures;
 mod fake_gemini;
+mod graphs;
 mod house;
 mod limits;
 mod metrics;
@@ -20,6 +21,7 @@ mod schedules;
 mod serve;
 mod stop;
 mod top;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             Command::Worker(worker) => Box::pin(serve::worker(&args.house, worker)).await,
             Command::Api(api) => Box::pin(serve::api(&args.house, api)).await,
             Command::Runs(runs) => Box::pin(runs::runs(&args.house, runs)).await,
+            Command::Graph(graph) => Box::pin(graphs::graph(&args.house, graph)).await,
             Command::Schedules(schedules) => {
                 Box::pin(schedules::schedules(&args.house, schedules)).await
             }
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
             Command::Bulk(bulk) => Box::pin(failures::bulk(&args.house, bulk)).await,
             Command::Limits(limits) => Box::pin(limits::limits(&args.house, limits)).await,
             Command::Queues(queues) => Box::pin(limits::queues(&args.house, queues)).await,
-            Command::Workers(list) => Box::pin(runs::workers(&args.house, list)).await,
+            Command::Workers(workers) => Box::pin(workers::workers(&args.house, workers)).await,
             Command::Top(seen) => Box::pin(top::top(&args.house, seen)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,
             Command::Check(list) => Box::pin(check::check(&args.house, list)).await,

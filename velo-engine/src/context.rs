@@ -6,6 +6,7 @@ mod limit;
 mod memo;
 mod say;
 mod scene;
+mod select;
 mod transaction;
 mod wait;
 
@@ -27,6 +28,7 @@ pub(crate) use item::ItemWrites;
 pub use memo::StepKey;
 pub(crate) use say::Voice;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
+pub use select::Select;
 pub use transaction::{FencedTransaction, NodeTransaction};
 pub use wait::Ask;
 pub(crate) use wait::Seen;
@@ -40,6 +42,7 @@ pub(crate) use wait::Seen;
 /// | write to the database, exactly once | [`tx`](Self::tx) |
 /// | write to the database now, at least once | [`begin`](Self::begin) |
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
+/// | wait for whichever of them comes first | [`select`](Self::select) |
 /// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
 /// | keep to a limit of the whole fleet | [`limit`](Self::limit) |

@@ -171,7 +171,7 @@ impl Engine {
         let (true, Some(thread)) = (copied.is_found, thread) else {
             return Err(EngineError::NoRun(run));
         };
-        let live = store::start::live_run(self.pool(), thread)
+        let live = store::thread::live_run(self.pool(), thread)
             .await
             .map_err(EngineError::on(COPYING))?;
         match live {

@@ -134,6 +134,9 @@ impl<S: State> StateEdit<'_, S> {
         if locked.worker.is_some() {
             return Err(EngineError::AtWork(run));
         }
+        if locked.is_held {
+            return Err(EngineError::NotBegun(run));
+        }
         if !self.graph.is_of(&locked.code) {
             return Err(EngineError::OtherGraph {
                 run,
@@ -148,7 +151,9 @@ impl<S: State> StateEdit<'_, S> {
         vault
             .open_steps(run, &mut steps)
             .map_err(EngineError::sealed(EDITING))?;
-        let newest = steps.last().map_or(0, |step| step.seq);
+        let Some(newest) = steps.last().map(|step| step.seq) else {
+            return Err(EngineError::NotBegun(run));
+        };
         if self.after.is_some_and(|after| after != newest) {
             return Err(EngineError::MovedOn { run, newest });
         }
@@ -227,8 +232,8 @@ impl<'a, S: State> IntoFuture for StateEdit<'a, S> {
 
     /// Commits the edit; returns the number of its step.
     ///
-    /// Errors are [`EngineError::AtWork`] while a worker has the run, [`EngineError::Ended`],
-    /// [`EngineError::NoRun`], [`EngineError::OtherGraph`], [`EngineError::MovedOn`],
+    /// Errors are [`EngineError::AtWork`] while a worker has the run, [`EngineError::NotBegun`] before its
+    /// first step, [`EngineError::Ended`], [`EngineError::NoRun`], [`EngineError::OtherGraph`], [`EngineError::MovedOn`],
     /// [`EngineError::Refused`] when the update cannot be applied, or the database's. Dropped
     /// half-way, or when the answer is lost, the edit may or may not be committed:
     /// [`after`](Self::after) makes it safe to send again.

@@ -11,7 +11,6 @@ use crate::check::Misfit;
 use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
-use crate::family;
 use crate::gate::BadAllowance;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
@@ -28,7 +27,6 @@ use crate::why::Why;
 
 use crate::store::child::ChildRun;
 pub use crate::store::run::{Run, RunStatus, Step};
-pub use crate::store::wait::Question;
 pub use crate::store::why::WorkerInfo;
 
 /// Most runs or steps that one call returns.
@@ -266,8 +264,9 @@ impl Engine {
     /// The state of a run after its newest committed step.
     ///
     /// # Errors
-    /// [`EngineError::NoRun`] when there is no such run, [`EngineError::Unreadable`] when its state is
-    /// none of `S`, or the database's.
+    /// [`EngineError::NoRun`] when there is no such run, [`EngineError::NotBegun`] when it is to begin from
+    /// its thread's state and no worker has had it yet, [`EngineError::Unreadable`] when its state is none of
+    /// `S`, or the database's.
     ///
     /// # Cancel safety
     /// Reads only.
@@ -290,7 +289,8 @@ impl Engine {
             .open_steps(run, &mut steps)
             .map_err(EngineError::sealed("read the run's steps"))?;
         if steps.is_empty() {
-            return Err(EngineError::NoRun(run));
+            self.run(run).await?;
+            return Err(EngineError::NotBegun(run));
         }
         checkpoint_of(&steps).map_err(|source| EngineError::Unreadable {
             run,
@@ -326,124 +326,12 @@ impl Engine {
         }
     }
 
-    /// Ends a run before its end. A run that is at work notices within a heartbeat. Child runs end with it
-    /// as their [`OnClose`](crate::OnClose) says.
-    ///
-    /// Returns whether there was something to cancel: a run that has ended stays as it ended.
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Call it again: a second time does no harm.
-    pub async fn cancel(&self, run: RunId) -> Result<bool, EngineError> {
-        let cancelled = store::run::cancel(&self.pool, run)
-            .await
-            .map_err(EngineError::on("cancel the run"))?;
-        if cancelled && let Err(error) = family::tell(&self.pool, run).await {
-            tracing::debug!(run.id = %run, %error, "could not tell of the run's end yet");
-        }
-        Ok(cancelled)
-    }
-
-    /// Has a paused run go on where it was, with all attempts of its retry policy before it; a run
-    /// that waits for its next attempt goes on now. Returns whether it was either.
-    ///
-    /// ```no_run
-    /// # use velo_engine::{Engine, RunStatus};
-    /// # async fn mend(engine: &Engine) -> Result<(), velo_engine::EngineError> {
-    /// for run in engine.unfinished(None, 100).await? {
-    ///     if run.status == RunStatus::Paused {
-    ///         println!("run {} needs attention: {:?}", run.id, run.error);
-    ///         // … mend what the error tells of, then:
-    ///         engine.resume(run.id).await?;
-    ///     }
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Call it again: a second time does no harm.
-    pub async fn resume(&self, run: RunId) -> Result<bool, EngineError> {
-        let resumed = store::run::resume(&self.pool, run)
-            .await
-            .map_err(EngineError::on("resume the run"))?;
-        self.hint();
-        Ok(resumed)
-    }
-
-    /// The open questions of a run and of the child runs that it waits for, however deep, or of all runs, oldest run first; at most `limit` and [`PAGE_MAX`].
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn questions(
-        &self,
-        run: Option<RunId>,
-        limit: i64,
-    ) -> Result<Vec<Question>, EngineError> {
-        const LISTING: &str = "list the open questions";
-        let mut found = store::wait::questions(&self.pool, run, limit.clamp(0, PAGE_MAX))
-            .await
-            .map_err(EngineError::on(LISTING))?;
-        found
-            .iter_mut()
-            .try_for_each(|question| self.vault.open_question(question))
-            .map_err(EngineError::sealed(LISTING))?;
-        Ok(found)
-    }
-
-    /// Answers a question, and has its run go on. Of two answers one is accepted. One that the node
-    /// cannot read is given back: the question is open again, with a refusal.
-    ///
-    /// # Errors
-    /// [`EngineError::NotOpen`] when the question was answered, has expired, or its run went on without
-    /// it; [`EngineError::BadValue`], [`EngineError::TooLarge`], [`EngineError::Unstorable`]; or the database's.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, the answer may or may not be accepted. A second try is refused if it was.
-    pub async fn answer(
-        &self,
-        question: &Question,
-        answer: &impl Serialize,
-    ) -> Result<(), EngineError> {
-        let Question {
-            run,
-            seq,
-            task,
-            name,
-            ..
-        } = question;
-        let home = Home::of_task(*run, *seq, *task, "answer", name);
-        let answer = self
-            .vault
-            .seal_json(home, self.storable("answer", answer)?)
-            .map_err(EngineError::sealed("answer the question"))?;
-        let accepted = store::wait::answer(&self.pool, question, &answer)
-            .await
-            .map_err(EngineError::on("answer the question"))?;
-        if !accepted {
-            return Err(EngineError::NotOpen {
-                run: question.run,
-                name: question.name.clone(),
-            });
-        }
-        self.hint();
-        Ok(())
-    }
-
     /// Sends a message to a run, whether or not it waits for one. Messages of one name are taken in the
     /// order of their arrival, each once. With a `key`, a message that is sent again is the same one.
     ///
     /// # Errors
-    /// [`EngineError::NoRun`] when the run has ended or never was; [`EngineError::Unstorable`]; or the
-    /// database's.
+    /// [`EngineError::Ended`] when the run has ended, [`EngineError::NoRun`] when it never was;
+    /// [`EngineError::Unstorable`]; or the database's.
     ///
     /// # Cancel safety
     /// Dropped half-way, the message may or may not be sent: send it again with the same key.
@@ -487,13 +375,16 @@ impl Engine {
             .vault
             .seal_json(home, self.storable("message", payload)?)
             .map_err(EngineError::sealed("send the message"))?;
-        let sent = store::wait::send(conn, run, name, &payload, key)
+        let sent = store::wait::send(&mut *conn, run, name, &payload, key)
             .await
             .map_err(EngineError::on("send the message"))?;
         if sent {
-            Ok(())
-        } else {
-            Err(EngineError::NoRun(run))
+            return Ok(());
+        }
+        let found = store::run::get(conn, run).await;
+        match found.map_err(EngineError::on("send the message"))? {
+            Some(_) => Err(EngineError::Ended(run)),
+            None => Err(EngineError::NoRun(run)),
         }
     }
 
@@ -551,7 +442,7 @@ impl Engine {
     }
 
     /// The value as it can be stored.
-    fn storable(
+    pub(crate) fn storable(
         &self,
         name: &str,
         value: &impl Serialize,
@@ -704,15 +595,44 @@ pub enum EngineError {
         /// The step.
         seq: i32,
     },
+    /// A breakpoint is at a node that the graph does not have.
+    #[error("the graph {graph} has no node `{node}`: give a breakpoint at one that it has")]
+    UnknownNode {
+        /// The graph.
+        graph: String,
+        /// The node.
+        node: String,
+    },
     /// The question is not open.
     #[error(
-        "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on"
+        "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on; \
+         open now: {}", listed(.open)
     )]
     NotOpen {
         /// The run.
         run: RunId,
+        /// The question; empty when any would have done.
+        name: String,
+        /// The questions of the run that are open now.
+        open: Vec<String>,
+    },
+    /// Several questions are open, and the answer does not say which one it is for.
+    #[error("run {run} asks several questions: answer one of {}", listed(.open))]
+    SeveralOpen {
+        /// The run.
+        run: RunId,
+        /// Their names, or their ids where several have one name.
+        open: Vec<String>,
+    },
+    /// The answer is none that the question's schema allows. The question stays open.
+    #[error("the answer to `{name}` of run {run} does not fit: {}", .problems.join("; "))]
+    BadAnswer {
+        /// The run.
+        run: RunId,
         /// The question.
         name: String,
+        /// What is wrong, each with the JSON pointer of its place.
+        problems: Vec<String>,
     },
     /// The thread has a run that has not ended.
     #[error("thread `{thread}` is busy with run {run}: wait for it, or cancel it")]
@@ -722,6 +642,42 @@ pub enum EngineError {
         /// Its live run.
         run: RunId,
     },
+    /// The thread has had a run, and was not to have another.
+    #[error("thread `{thread}` had run {run}, which has ended ({})", .status.as_str())]
+    ThreadClosed {
+        /// The thread.
+        thread: String,
+        /// Its last run.
+        run: RunId,
+        /// How that has ended.
+        status: RunStatus,
+    },
+    /// Too many runs wait for their turn on the thread.
+    #[error(
+        "{waiting} runs wait for their turn on thread `{thread}`: try again when some have begun"
+    )]
+    LineFull {
+        /// The thread.
+        thread: String,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The run waits for its turn on its thread, or for a worker to make its first step.
+    #[error("run {0} has not begun: see why it waits")]
+    NotBegun(RunId),
+    /// No task of the run has failed.
+    #[error("no task of run {0} has failed: see why it waits, or resume it")]
+    NothingFailed(RunId),
+    /// An input of a thread cannot be written to its state.
+    #[error("the input cannot be written to the state")]
+    BadInput {
+        /// Why.
+        #[source]
+        source: crate::ConcurrentUpdate,
+    },
+    /// There is no worker of this id.
+    #[error("there is no worker {0}: it has stopped, or was given up")]
+    NoWorker(i32),
     /// The thread that is to be copied to has runs.
     #[error("thread `{0}` has runs: copy to one that has none")]
     ThreadNotEmpty(String),
@@ -787,10 +743,20 @@ impl EngineError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { source, .. } => store::is_transient(source),
-            Self::ThreadBusy { .. } | Self::AtWork(_) => true,
+            Self::ThreadBusy { .. }
+            | Self::LineFull { .. }
+            | Self::AtWork(_)
+            | Self::NotBegun(_) => true,
             _ => false,
         }
     }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
 }
 
 impl From<NotStorable> for EngineError {

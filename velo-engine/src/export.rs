@@ -198,7 +198,7 @@ impl Engine {
     /// [`open_export`](Self::open_export).
     ///
     /// # Errors
-    /// [`EngineError::NoRun`], [`EngineError::BadExport`] when it has more than a hundred thousand steps,
+    /// [`EngineError::NoRun`], [`EngineError::NotBegun`], [`EngineError::BadExport`] when it has more than a hundred thousand steps,
     /// or the database's.
     ///
     /// # Cancel safety
@@ -212,6 +212,9 @@ impl Engine {
             .await
             .map_err(EngineError::on(EXPORTING))?;
         let mut document = found.ok_or(EngineError::NoRun(run))?;
+        if document["steps"].as_array().is_none_or(Vec::is_empty) {
+            return Err(EngineError::NotBegun(run));
+        }
         for (rows, columns) in BYTES {
             let rows = document[rows].as_array_mut().into_iter().flatten();
             for row in rows {
@@ -300,7 +303,7 @@ impl Engine {
             return Ok(id);
         }
         let thread = export.run.thread.clone().unwrap_or_default();
-        let live = store::start::live_run(self.pool(), &thread)
+        let live = store::thread::live_run(self.pool(), &thread)
             .await
             .map_err(EngineError::on(IMPORTING))?;
         match live {

@@ -17,6 +17,7 @@ use crate::shape::Shape;
 use crate::start::Start;
 use crate::state::State;
 use crate::store;
+use crate::terms::{Terms, terms};
 use crate::turn::checkpoint_of;
 
 /// A step of a run, from which another one was forked.
@@ -106,9 +107,7 @@ impl Engine {
             graph,
             origin: Origin { run, seq },
             edit: Edit::default(),
-            id: None,
-            thread: None,
-            priority: 0,
+            terms: Terms::default(),
         }
     }
 
@@ -147,9 +146,7 @@ pub struct Fork<'a, S: State> {
     graph: &'a Graph<S>,
     origin: Origin,
     edit: Edit<S>,
-    id: Option<RunId>,
-    thread: Option<String>,
-    priority: i16,
+    terms: Terms,
 }
 
 impl<'a, S: State> Fork<'a, S> {
@@ -166,23 +163,7 @@ impl<'a, S: State> Fork<'a, S> {
         self
     }
 
-    /// Forks into a thread, as [`Start::thread`].
-    pub fn thread(mut self, name: impl Into<String>) -> Self {
-        self.thread = Some(name.into());
-        self
-    }
-
-    /// Gives the new run an id of your own, as [`Start::id`].
-    pub fn id(mut self, id: RunId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// Lets runs of a lower number go first; zero otherwise.
-    pub fn priority(mut self, priority: i16) -> Self {
-        self.priority = priority;
-        self
-    }
+    terms!();
 
     /// Forks when the transaction of `conn` commits, and only then, as [`Start::in_tx`].
     ///
@@ -216,13 +197,8 @@ impl<'a, S: State> Fork<'a, S> {
             return Err(EngineError::NothingToDo { run, seq });
         }
         let mut start = Start::forked(self.engine, self.graph, checkpoint, self.origin);
-        if let Some(id) = self.id {
-            start = start.id(id);
-        }
-        if let Some(thread) = self.thread {
-            start = start.thread(thread);
-        }
-        Ok(start.priority(self.priority))
+        start.terms = self.terms;
+        Ok(start)
     }
 }
 
@@ -281,6 +257,8 @@ impl<S: State> Edit<S> {
             let updates = self.updates.into_iter().map(|update| ("the edit", update));
             checkpoint.state.apply(updates.collect())?;
         }
+        // What was done by hand is nobody's work.
+        checkpoint.halted_after.clear();
         let tasks = checkpoint.tasks.iter().chain(&checkpoint.deferred);
         let known = |task: &&Task| shape.node_name(&task.node).is_none();
         match tasks.into_iter().find(known) {
@@ -307,7 +285,7 @@ impl<S: State> fmt::Debug for Fork<'_, S> {
             .field("graph", &self.graph)
             .field("origin", &self.origin)
             .field("as_node", &self.edit.node)
-            .field("thread", &self.thread)
+            .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
 }

@@ -46,6 +46,21 @@ pub struct Call {
     pub run: RunId,
     /// Whether somebody cancelled it.
     pub is_cancelled: bool,
+    /// Whether an answer or a message has come.
+    pub is_poked: bool,
+    /// Whether it is to stop at its next step boundary.
+    pub is_halted: bool,
+}
+
+/// What a worker hears when it says that it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// Its leases hold.
+    Held,
+    /// Its leases hold, and somebody has asked it to stop in order.
+    Draining,
+    /// It was given up: it holds no lease any more.
+    GivenUp,
 }
 
 /// A worker on the same host.
@@ -109,18 +124,23 @@ impl Incarnation {
         store::lease::advertise(pool, self.id, codes).await
     }
 
-    /// Says that the worker lives; `false` when it was given up: then it holds no lease any more.
+    /// Says that the worker lives.
     ///
     /// # Errors
     /// The database's.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn heartbeat(self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        store::lease::heartbeat(conn, self.id, self.ttl).await
+    pub async fn heartbeat(self, conn: &mut PgConnection) -> Result<Beat, sqlx::Error> {
+        let beat = store::lease::heartbeat(conn, self.id, self.ttl).await?;
+        Ok(match beat {
+            Some(false) => Beat::Held,
+            Some(true) => Beat::Draining,
+            None => Beat::GivenUp,
+        })
     }
 
-    /// Those of its runs for which something has come: a cancellation, an answer, a message.
+    /// Those of its runs for which something has come: a cancellation, an answer, a message, a word to stop.
     ///
     /// # Errors
     /// The database's.

@@ -54,6 +54,7 @@
 //! | see how all runs stand | [`Engine::watch`] |
 //! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
+//! | draw a graph or a run | [`Shape::mermaid`], [`Outline::layout`], [`Engine::progress`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
@@ -72,6 +73,7 @@ pub mod events;
 pub mod executor;
 pub mod failpoint;
 pub mod item;
+pub mod json_schema;
 pub mod lease;
 pub mod limits;
 mod loader;
@@ -85,6 +87,7 @@ pub mod test_kit;
 pub mod trace;
 
 mod admission;
+mod breakpoint;
 mod bulk;
 mod check;
 mod context;
@@ -116,8 +119,11 @@ mod observed;
 mod operate;
 mod outline;
 mod overview;
+mod picture;
 mod pieces;
 mod places;
+mod progress;
+mod question;
 mod reencrypt;
 mod resources;
 mod retry;
@@ -133,6 +139,8 @@ mod store;
 mod stored;
 mod stream;
 mod subgraph;
+mod terms;
+mod thread;
 mod time_limit;
 mod turn;
 mod value;
@@ -140,13 +148,16 @@ mod vault;
 mod wait;
 mod why;
 
+pub use breakpoint::Breakpoints;
 pub use bulk::{Bulk, BulkAction, BulkStatus};
 pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
-pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use context::{
+    Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
+};
 pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
-pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
+pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
 pub use failures::FailureGroup;
@@ -166,8 +177,11 @@ pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
 pub use outline::{Outline, OutlineNode, Way, WayKind};
 pub use overview::{GraphLoad, Overview, Rates, Watch};
+pub use picture::{Layout, PlacedLine, PlacedNode, Point};
 pub use pieces::Pieces;
 pub use places::Places;
+pub use progress::{NodeProgress, NodeState, PROGRESS_STEPS_MAX, RunProgress};
+pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
 pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
@@ -190,6 +204,7 @@ pub use stream::{
     BadPosition, Level, Lost, Position, Replay, RunStream, StreamBuilder, StreamItem, StreamMode,
     Streamed,
 };
+pub use thread::{IfBusy, IfClosed, LINE_MAX, Thread};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
 pub use vault::Vault;

@@ -12,10 +12,12 @@ mod paths;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
+use crate::breakpoint::Breakpoints;
 use crate::executor::Task;
 use crate::state::State;
 
 pub use builder::ShapeBuilder;
+pub(crate) use drawing::id as drawing_id;
 pub use error::ShapeError;
 pub(crate) use join::{Join, JoinRule};
 pub use named::Sources;
@@ -36,6 +38,7 @@ pub struct Shape<S> {
     starts: BTreeSet<&'static str>,
     nodes: BTreeMap<&'static str, NodeShape>,
     joins: Vec<Join>,
+    breakpoints: Breakpoints,
     /// What nodes were called in older code.
     renamed: BTreeMap<String, &'static str>,
     state: PhantomData<fn() -> S>,
@@ -107,6 +110,14 @@ impl<S: State> Shape<S> {
 
     pub(crate) fn node(&self, name: &str) -> Option<&NodeShape> {
         self.nodes.get(name)
+    }
+
+    pub(crate) fn breakpoints(&self) -> &Breakpoints {
+        &self.breakpoints
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.nodes.keys().copied()
     }
 
     pub(crate) fn joins(&self) -> &[Join] {

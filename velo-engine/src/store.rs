@@ -1,18 +1,19 @@
 //! The engine's rows. Everything here is SQL and its types; nothing here runs user code.
 
 /// What becomes of a run's row `q` in the queue when something has come for it: one that a worker has is
-/// poked, one that is not paused is readied. Decided by the row that is updated, not by an earlier look at it.
+/// poked, one that is neither paused nor in line is readied. Decided by the row that is updated, not by an earlier look at it.
 macro_rules! poke {
     () => {
         "\
   set is_poked = q.is_poked or q.worker is not null,
-      ready_at = case when q.worker is null and run.status <> 'paused'
+      ready_at = case when q.worker is null and run.status <> 'paused' and not q.is_held
                       then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
       wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
 "
     };
 }
 
+pub(crate) mod breakpoint;
 pub(crate) mod bulk;
 pub(crate) mod child;
 pub(crate) mod code;
@@ -35,11 +36,16 @@ pub(crate) mod outcome;
 pub(crate) mod outline;
 pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod progress;
+pub(crate) mod question;
 pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
+pub(crate) mod select;
 pub(crate) mod start;
+pub(crate) mod steer;
 pub(crate) mod stream;
+pub(crate) mod thread;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -49,6 +55,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
+    breakpoint::HALTED,
     bulk::BATCH_OF_ALL,
     bulk::BATCH_OF_FAILURES,
     bulk::BEGIN,
@@ -124,6 +131,7 @@ pub const STATEMENTS: &[&str] = &[
     lease::CLAIM,
     lease::ADVERTISE,
     lease::CALLS,
+    lease::DRAIN,
     lease::HEARD,
     lease::EXPIRED,
     lease::FINISH_CANCELLED,
@@ -144,7 +152,6 @@ pub const STATEMENTS: &[&str] = &[
     memo::KEEP,
     operator::PARKED,
     operator::SKIP,
-    operator::TERMINATE,
     origin::FORKS,
     origin::LINEAGE,
     origin::STEPS_AT,
@@ -159,13 +166,16 @@ pub const STATEMENTS: &[&str] = &[
     overview::READY,
     piece::ADD,
     piece::PRUNE,
-    run::CANCEL,
+    question::ANSWER,
+    question::CLOSE,
+    question::OPEN,
+    progress::CONTROLS,
+    progress::TASKS,
     run::GET,
     run::HISTORY,
     run::UNFINISHED,
     run::LIST,
     run::NOTIFY,
-    run::RESUME,
     run::STEPS,
     schedule::DELETE,
     schedule::DROP_BUFFERED,
@@ -184,15 +194,28 @@ pub const STATEMENTS: &[&str] = &[
     schedule::PUT,
     schedule::RECORD,
     schedule::SETTLE,
+    select::DECIDE,
     start::NONCE,
     start::START,
-    start::THREAD,
+    steer::END,
+    steer::HOLD,
+    steer::PAUSE,
+    steer::RESUME,
     stream::PLACES,
     stream::READ,
+    thread::ADD,
+    thread::BEGIN,
+    thread::GET,
+    thread::INPUT,
+    thread::JOIN,
+    thread::LINE,
+    thread::LIVE,
+    thread::LOCK,
+    thread::STATUS,
+    thread::TAKE,
+    thread::UNBEGUN,
     wait::ADD,
-    wait::ANSWER,
     wait::PARK,
-    wait::QUESTIONS,
     wait::REFUSE,
     wait::SEEN,
     wait::SEND,

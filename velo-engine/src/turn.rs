@@ -4,6 +4,7 @@
 //! the store commit what they left.
 
 mod attempt;
+mod begin;
 mod commit;
 mod fit;
 mod handle;
@@ -49,7 +50,7 @@ use crate::places::Places;
 use crate::resources::Resources;
 use crate::run_id::RunId;
 use crate::state::State;
-use crate::store::load::Stored;
+use crate::store::load::{Halt, Stored};
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
 use crate::trace::{self, TraceContext};
@@ -121,6 +122,8 @@ pub struct Reach {
     pub cancelled: CancellationToken,
     /// Notified when an answer or a message has come for it.
     pub called: Arc<Notify>,
+    /// Cancelled when the run is to stop at its next step boundary.
+    pub halted: CancellationToken,
 }
 
 /// How a turn ended.
@@ -330,12 +333,16 @@ enum Note<'a> {
     Pause(&'a serde_json::Value, &'a serde_json::Value),
     /// The node that begins, of a run whose workers have died; `None` before the first one.
     Suspect(Option<&'a str>),
+    /// With the run's own error: somebody has asked for it.
+    Halt,
     Adopt,
     Lack {
         code: &'a str,
         lacks: &'a str,
     },
     EndCancelled,
+    /// The first step of a run that begins from its thread's state.
+    Begin(&'a [u8]),
 }
 
 /// What follows a step.
@@ -352,11 +359,21 @@ impl<S: State> Turn<'_, S> {
         if claim.is_cancelled {
             return self.end_cancelled().await;
         }
-        let stored = match self.load().await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return TurnEnd::Lost,
-            Err(error) => return self.pause(&described(&error, None)).await,
+        let stored = loop {
+            match self.load().await {
+                Ok(Some(stored)) => break stored,
+                Ok(None) => match self.begin_from_thread(claim).await {
+                    Ok(true) => (),
+                    Ok(false) => return TurnEnd::Lost,
+                    Err(end) => return end,
+                },
+                Err(error) => return self.pause(&described(&error, None)).await,
+            }
         };
+        // Before it is looked at whether this code can go on with it.
+        if let Some(halt) = stored.halt {
+            return self.halt(halt).await;
+        }
         let mut place = match self.take_up(claim, stored).await {
             Ok(place) => place,
             Err(end) => return end,
@@ -373,6 +390,9 @@ impl<S: State> Turn<'_, S> {
 
     async fn go_on(&self, place: &mut Place<S>) -> TurnEnd {
         loop {
+            if let Some(halt) = place.halt {
+                return self.halt(halt).await;
+            }
             match self.step(place).await {
                 Flow::On => (),
                 Flow::End(end) => return end,
@@ -456,6 +476,14 @@ impl<S: State> Turn<'_, S> {
         }
         if place.is_complete() {
             return self.commit_stored(place).await;
+        }
+        if let Some(stop) = place.stop(self.graph.shape()) {
+            // Names of nodes are in the clear anyway.
+            let why = stop.described();
+            self.write(&Note::Pause(&why, &fingerprint::failed_as(&why)))
+                .await;
+            tracing::info!(run.id = %self.lease.run, %stop, "run paused as asked");
+            return Flow::End(TurnEnd::Paused);
         }
         let alone = self.stand_alone(place).await;
         let parallel_max = if alone.is_some() { 1 } else { PARALLEL_MAX };
@@ -817,6 +845,17 @@ impl<S: State> Turn<'_, S> {
         TurnEnd::Paused
     }
 
+    /// Stops at a step boundary, as somebody has asked.
+    async fn halt(&self, halt: Halt) -> TurnEnd {
+        match halt {
+            Halt::Pause => {
+                self.write(&Note::Halt).await;
+                TurnEnd::Paused
+            }
+            Halt::End => self.end_cancelled().await,
+        }
+    }
+
     /// An error as stored. One that cannot be sealed is not stored at all: the run is to be paused all the same.
     fn sealed_error(&self, what: &'static str, error: serde_json::Value) -> serde_json::Value {
         let home = Home::of_run(self.lease.run, what);
@@ -883,8 +922,10 @@ impl<S: State> Turn<'_, S> {
             Note::Park { seq, again_in } => {
                 store::wait::park(conn, self.lease, *seq, *again_in).await?;
             }
+            Note::Halt => drop(store::lease::pause(conn, self.lease, None).await?),
+            Note::Begin(state) => store::thread::begin(conn, self.lease, state).await?,
             Note::Pause(why, failed_as) => {
-                store::lease::pause(&mut *conn, self.lease, why).await?;
+                store::lease::pause(&mut *conn, self.lease, Some(why)).await?;
                 store::failure_group::note(conn, self.lease.run, failed_as).await?;
             }
             Note::Adopt => {
@@ -917,6 +958,7 @@ impl<S: State> Turn<'_, S> {
     /// Whether other runs are to have this one's place.
     fn is_over(&self) -> bool {
         self.setting.stop.is_cancelled()
+            || self.reach.halted.is_cancelled()
             || self
                 .setting
                 .gates

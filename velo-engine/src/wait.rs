@@ -12,6 +12,8 @@ pub(crate) struct NewWait {
     pub(crate) kind: WaitKind,
     /// Why the answer that was there could not be used.
     pub(crate) refusal: Option<String>,
+    /// The [`Select`](crate::Select) that it is part of.
+    pub(crate) race: Option<String>,
 }
 
 /// What kind of thing it is.

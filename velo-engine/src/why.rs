@@ -30,6 +30,24 @@ pub enum Why {
         /// Whether it was asked to end.
         is_cancelled: bool,
     },
+    /// A worker is at it, and stops with it at its next step boundary.
+    Stopping {
+        /// The worker's incarnation.
+        worker: i32,
+        /// The worker's name.
+        name: String,
+        /// Whether it ends then; otherwise it is paused.
+        is_end: bool,
+    },
+    /// It waits for its turn on its thread.
+    InThreadLine {
+        /// The thread.
+        thread: String,
+        /// The live run of the thread.
+        behind: Option<RunId>,
+        /// Runs before it in line, counted up to a thousand.
+        ahead: i64,
+    },
     /// Its worker's heartbeat has stopped: another one takes over as soon as one looks.
     WorkerSilent {
         /// The worker's incarnation.
@@ -221,8 +239,20 @@ impl Why {
                 }
             };
         }
+        if facts.is_held && facts.status != RunStatus::Paused {
+            return Self::InThreadLine {
+                thread: facts.thread.unwrap_or_default(),
+                behind: facts.behind,
+                ahead: facts.before,
+            };
+        }
         if let Some(worker) = facts.worker {
             return match (facts.is_expired, facts.expires_at) {
+                (Some(false), _) if facts.halt.is_some() && !facts.is_cancelled => Self::Stopping {
+                    worker,
+                    name: facts.worker_name.unwrap_or_default(),
+                    is_end: facts.halt.as_deref() == Some("end"),
+                },
                 (Some(false), _) => Self::Running {
                     worker,
                     name: facts.worker_name.unwrap_or_default(),
@@ -347,6 +377,31 @@ impl fmt::Display for Why {
                     f.write_str(" and was asked to end it")?;
                 }
                 Ok(())
+            }
+            Self::Stopping {
+                worker,
+                name,
+                is_end,
+            } => {
+                let then = if *is_end { "end" } else { "be paused" };
+                write!(
+                    f,
+                    "worker {worker} ({name}) is at it, and it is to {then} when its step is committed"
+                )
+            }
+            Self::InThreadLine {
+                thread,
+                behind,
+                ahead,
+            } => {
+                write!(f, "it waits for its turn on thread {thread}: ")?;
+                match behind {
+                    Some(run) => write!(
+                        f,
+                        "run {run} has not ended, and {ahead} are before it in line"
+                    ),
+                    None => write!(f, "{ahead} are before it in line"),
+                }
             }
             Self::WorkerSilent { worker, since } => write!(
                 f,
@@ -475,6 +530,12 @@ impl fmt::Display for Why {
                     .map(|node| format!("{node}: "))
                     .unwrap_or_default();
                 let message = text("message").unwrap_or_else(|| "nobody said why".to_owned());
+                if text("kind").as_deref() == Some("paused") {
+                    return write!(f, "somebody has paused it: {message}; resume it");
+                }
+                if text("kind").as_deref() == Some(crate::breakpoint::KIND) {
+                    return write!(f, "it is paused at {message}: resume it");
+                }
                 write!(
                     f,
                     "it is paused: {node}{message}; mend the cause and resume it"
@@ -570,6 +631,11 @@ mod tests {
             children: sqlx::types::Json(Vec::new()),
             failed_error: None,
             failed_attempt: None,
+            is_held: false,
+            halt: None,
+            thread: None,
+            behind: None,
+            before: 0,
             held: None,
             graph_gate: None,
             graph_note: None,

@@ -30,6 +30,10 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(12);
 const CLAIM_MAX: usize = 256;
 /// Longest time between two looks into the queue.
 const POLL: Duration = Duration::from_secs(2);
+/// Between two words about what a stopping worker waits for.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+/// Most runs that are named there.
+const SAID_MAX: usize = 10;
 /// Between two tries to begin again while the database is away.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -202,8 +206,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Runs until `shutdown` resolves. Then no more is claimed, runs are given back after the step they
-    /// are at, and nodes that do not end within the grace are dropped.
+    /// Runs until `shutdown` resolves, or somebody [drains](Engine::drain_worker) the worker from outside. Then
+    /// no more is claimed, runs are given back after the step they are at, and nodes that do not end within the
+    /// grace are dropped.
     ///
     /// A worker that loses its leases, since it was frozen or cut off from the database, drops what it
     /// was doing and begins again, however long the database is away.
@@ -247,7 +252,8 @@ impl WorkerBuilder {
         }
         let stop = CancellationToken::new();
         let resources = Arc::new(self.resources);
-        let whole = async {
+        // On the heap, since it is large and becomes part of the future of whoever calls this.
+        let mut whole = Box::pin(async {
             let mut has_begun = false;
             loop {
                 let shift = Shift {
@@ -279,8 +285,8 @@ impl WorkerBuilder {
                 }
                 counter!(metrics::LEASES_LOST).increment(1);
             }
-        };
-        tokio::pin!(whole, shutdown);
+        });
+        tokio::pin!(shutdown);
         tokio::select! {
             ended = &mut whole => return ended,
             () = shutdown => stop.cancel(),
@@ -304,6 +310,23 @@ fn is_final(error: &sqlx::Error) -> bool {
         || error
             .as_database_error()
             .is_some_and(|error| error.code().as_deref() == Some(GIVEN_UP))
+}
+
+/// Says now and then what a worker that stops waits for, until dropped.
+async fn say_what_is_left(incarnation: Incarnation, live: &Live) {
+    loop {
+        let runs = live.runs();
+        if !runs.is_empty() {
+            let named: Vec<String> = runs.iter().take(SAID_MAX).map(RunId::to_string).collect();
+            tracing::info!(
+                worker.id = incarnation.id(),
+                runs = runs.len(),
+                named = named.join(", "),
+                "stopping, and waiting for the steps of runs to end"
+            );
+        }
+        tokio::time::sleep(SAY_EVERY).await;
+    }
 }
 
 /// A worker's life between registering and stopping, or losing its leases.
@@ -349,6 +372,7 @@ impl Shift<'_> {
             Arc::clone(&live),
             lost.clone(),
             retired.clone(),
+            self.stop.clone(),
         );
         let heart = heart.map_err(WorkerError::Heartbeat)?;
         tracing::info!(
@@ -408,10 +432,13 @@ impl Shift<'_> {
 
         turns.close();
         let mut stopped = Stopped::default();
-        if tokio::time::timeout(self.grace, turns.wait())
-            .await
-            .is_err()
-        {
+        let waited = tokio::time::timeout(self.grace, turns.wait());
+        let waited = tokio::select! {
+            biased;
+            waited = waited => waited,
+            () = say_what_is_left(incarnation, &live) => unreachable!("it never ends by itself"),
+        };
+        if waited.is_err() {
             stopped.cut_off = live.runs();
             tracing::error!(
                 worker.id = incarnation.id(),

@@ -18,6 +18,7 @@ mod private;
 mod resuming;
 mod schedules;
 mod serving;
+mod steering;
 mod streaming;
 mod together;
 mod top;

@@ -125,3 +125,27 @@ async fn a_run_is_copied_read_edited_and_what_has_ended_is_pruned() {
     assert_eq!(pruned["deleted"], 3);
     read(&house.run(["runs", "show", &fork, "--json"]).await);
 }
+
+#[tokio::test]
+async fn a_graph_and_a_run_are_drawn() {
+    let house = House::new().await;
+    let run = id(&house.run(["run", BRIEF, "--json"]).await);
+    let listed = house.run(["graph"]).await;
+    let code = listed.stdout.lines().next().unwrap().to_owned();
+    let drawn = house.run(["graph", &code]).await;
+    assert!(drawn.stdout.starts_with("flowchart TD"), "{drawn:?}");
+    let layout = read(&house.run(["graph", &code, "--as", "json"]).await);
+    assert!(layout["nodes"].as_array().unwrap().len() > 2);
+    let file = house.path().join("run.svg");
+    let path = file.display().to_string();
+    let drawn = house
+        .run(["runs", "draw", &run, "--as", "svg", "--file", &path])
+        .await;
+    assert_eq!(drawn.code, Some(0), "{drawn:?}");
+    let svg = std::fs::read_to_string(file).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("done"), "{svg}");
+    house
+        .run(["graph", "nobody@1"])
+        .await
+        .refused(2, &["nobody@1"]);
+}

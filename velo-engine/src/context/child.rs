@@ -222,7 +222,7 @@ impl<C: State> Child<C> {
 
     /// Starts it, however long the database takes to come back while the lease may still hold.
     async fn started(&self, is_awaited: bool, otherwise: OnClose) -> Result<RunId, NodeError> {
-        let encoded = Encoded::of(&self.graph, &self.state, None)
+        let encoded = Encoded::of(&self.graph, &self.state)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
         let large = encoded.check(self.scene.vault.limits());
         large.map_err(|error| error.of_node())?;

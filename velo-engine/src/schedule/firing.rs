@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use crate::run_id::RunId;
 use crate::store;
 use crate::store::schedule::{self as rows, Came, Fire, FireCause, FireOutcome, Locked};
 use crate::store::start::{self, NewRun};
+use crate::store::steer::Ending;
 use crate::vault::{Home, Vault};
 
 /// Most times of one schedule that are fired in one transaction; the next one goes on.
@@ -253,7 +255,7 @@ impl<'a> Counter<'a> {
             }
         }
         let decision = match overlap.decide(self.live.len(), self.buffered.len()) {
-            Decision::Displace => self.displace().await?,
+            Decision::Displace => self.displace(overlap).await?,
             decided => decided,
         };
         match decision {
@@ -267,12 +269,18 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// Cancels the runs and drops what waits. A run that a worker has ends when that has noticed.
-    async fn displace(&mut self) -> Result<Decision, sqlx::Error> {
+    /// Ends the runs and drops what waits. A run that a worker has ends when that has noticed.
+    async fn displace(&mut self, overlap: Overlap) -> Result<Decision, sqlx::Error> {
         rows::drop_buffered(&mut *self.conn, &self.locked.schedule.name).await?;
+        let reason =
+            json!({ "kind": "terminated", "message": "the next run of its schedule is due" });
+        let how = match overlap {
+            Overlap::TerminateOther => Ending::now(&reason),
+            _ => Ending::CANCELLED,
+        };
         // Should there be more, the next fire goes on with them.
         for run in self.live.iter().take(CANCELLED_PER_FIRE) {
-            store::run::cancel(&mut *self.conn, *run).await?;
+            store::steer::end(&mut *self.conn, *run, how).await?;
         }
         self.count().await?;
         Ok(if self.live.is_empty() {

@@ -7,6 +7,7 @@ use super::named::Named;
 use super::{
     DEFAULT_STEP_LIMIT, Join, JoinRule, NodeShape, Shape, ShapeError, Sources, check, paths,
 };
+use crate::breakpoint::Breakpoints;
 use crate::node::NodeKey;
 use crate::node_failure::NodeFailure;
 use crate::state::State;
@@ -39,6 +40,16 @@ pub(super) struct Parts {
     pub(super) default_handler: Option<Named>,
     /// What nodes were called in older code.
     pub(super) renamed: Vec<(String, Named)>,
+    pub(super) pauses: Pauses,
+}
+
+/// Where runs are paused.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    pub(super) before: Vec<Named>,
+    pub(super) after: Vec<Named>,
+    before_all: bool,
+    after_all: bool,
 }
 
 #[derive(Debug)]
@@ -173,6 +184,35 @@ impl<S: State> ShapeBuilder<S> {
         self
     }
 
+    /// Pauses runs before a step in which `node` has work to do; see
+    /// [`GraphBuilder::pause_before`](crate::GraphBuilder::pause_before).
+    #[must_use]
+    pub fn pause_before<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.parts.pauses.before.push(node.into());
+        self
+    }
+
+    /// Pauses runs after a step in which `node` has done work.
+    #[must_use]
+    pub fn pause_after<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.parts.pauses.after.push(node.into());
+        self
+    }
+
+    /// Pauses runs before every step.
+    #[must_use]
+    pub fn pause_before_all(mut self) -> Self {
+        self.parts.pauses.before_all = true;
+        self
+    }
+
+    /// Pauses runs after every step but the last.
+    #[must_use]
+    pub fn pause_after_all(mut self) -> Self {
+        self.parts.pauses.after_all = true;
+        self
+    }
+
     /// Lets a run take `steps` steps instead of [`DEFAULT_STEP_LIMIT`].
     #[must_use]
     pub fn step_limit(mut self, steps: u64) -> Self {
@@ -198,6 +238,7 @@ impl<S: State> ShapeBuilder<S> {
     fn into_shape(self) -> Shape<S> {
         let parts = self.parts;
         let joins = joins(&parts);
+        let breakpoints = parts.breakpoints();
         let mut nodes: BTreeMap<&'static str, NodeShape> = BTreeMap::new();
         for node in &parts.nodes {
             nodes.entry(node.name).or_default();
@@ -229,6 +270,7 @@ impl<S: State> ShapeBuilder<S> {
             starts: parts.starts.iter().map(|node| node.name).collect(),
             nodes,
             joins,
+            breakpoints,
             renamed: renamed.collect(),
             state: PhantomData,
         }
@@ -236,6 +278,17 @@ impl<S: State> ShapeBuilder<S> {
 }
 
 impl Parts {
+    fn breakpoints(&self) -> Breakpoints {
+        let named = |nodes: &[Named], is_all: bool| {
+            let nodes = if is_all { &self.nodes } else { nodes };
+            nodes.iter().map(|node| node.name.to_owned()).collect()
+        };
+        Breakpoints {
+            before: named(&self.pauses.before, self.pauses.before_all),
+            after: named(&self.pauses.after, self.pauses.after_all),
+        }
+    }
+
     /// A failed node goes to its handler: a way like those that it may choose itself.
     fn lead_to_handlers(&mut self) {
         if let Some(handler) = self.default_handler {

@@ -83,6 +83,8 @@ fn mentions(parts: &Parts) -> Vec<ShapeError> {
     for (node, _) in &parts.limits {
         all(".at_most(…)", &[*node]);
     }
+    all(".pause_before(…)", &parts.pauses.before);
+    all(".pause_after(…)", &parts.pauses.after);
     // Of two nodes of one name, the first counts; that there are two is an error of its own.
     let mut added = BTreeMap::new();
     for node in &parts.nodes {

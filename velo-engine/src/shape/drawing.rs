@@ -95,7 +95,7 @@ pub(super) fn label(join: &Join, number: Option<usize>) -> String {
 }
 
 /// A node's name, or what stands for it where the drawing would take it for something else.
-fn id(node: &str) -> String {
+pub(crate) fn id(node: &str) -> String {
     if RESERVED.contains(&node) {
         format!("__{node}__")
     } else {

@@ -27,7 +27,9 @@ with source as (
 ), thread as (
   insert into velo.thread (name, run_id, is_live)
   select $4::text, $2::bigint, true from source where $4::text is not null and finished_at is null
-  on conflict (name) do update set run_id = excluded.run_id, is_live = true
+  on conflict (name) do update
+  set run_id = excluded.run_id, is_live = true, is_undone = false,
+      before_run = case when velo.thread.is_undone then velo.thread.before_run else velo.thread.run_id end
   where not velo.thread.is_live
   returning name
 ), run as (
@@ -149,7 +151,8 @@ pub(crate) const RESERVE: &str = "\
 -- velo: copy.reserve_thread
 insert into velo.thread (name, run_id, is_live)
 values ($1, $2, false)
-on conflict (name) do update set run_id = excluded.run_id
+on conflict (name) do update
+set run_id = excluded.run_id, is_undone = false
 where not velo.thread.is_live";
 
 /// Takes a thread for the transaction; `false` when it has a live run.
@@ -182,7 +185,9 @@ with source as (
 ), thread as (
   insert into velo.thread (name, run_id, is_live)
   select $4::text, $2::bigint, true from source where $4::text is not null
-  on conflict (name) do update set run_id = excluded.run_id, is_live = true
+  on conflict (name) do update
+  set run_id = excluded.run_id, is_live = true, is_undone = false,
+      before_run = case when velo.thread.is_undone then velo.thread.before_run else velo.thread.run_id end
   where not velo.thread.is_live
   returning name
 ), run as (

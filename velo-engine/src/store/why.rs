@@ -36,6 +36,15 @@ pub(crate) struct Facts {
     /// The newest failed attempt of the step under way.
     pub(crate) failed_error: Option<Value>,
     pub(crate) failed_attempt: Option<i32>,
+    /// Whether it waits for its turn on its thread.
+    pub(crate) is_held: bool,
+    /// What is to happen at its next step boundary.
+    pub(crate) halt: Option<String>,
+    pub(crate) thread: Option<String>,
+    /// The live run of its thread, if it is in line there.
+    pub(crate) behind: Option<RunId>,
+    /// Runs before it in that line.
+    pub(crate) before: i64,
     /// The queue that holds it back.
     pub(crate) held: Option<Json<Held>>,
     /// The gate of its graph that is paused, and why.
@@ -89,10 +98,10 @@ select r.status, q.code, q.lacks, r.error,
                     < (q.ready_at - timestamptz '2000-01-01 00:00:00+00') + q.priority * interval '1 minute'
               limit $2) ahead) as ahead,
        array(select v.name from velo.wait v, step
-             where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null and not v.is_closed
              order by v.name) as questions,
        array(select v.name from velo.wait v, step
-             where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal'
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal' and not v.is_closed
              order by v.name) as signals,
        (select coalesce(jsonb_agg(jsonb_build_object(
                  'run', c.child::text, 'name', c.name, 'status', k.status,
@@ -105,6 +114,14 @@ select r.status, q.code, q.lacks, r.error,
                           where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
        (select error from failed) as failed_error,
        (select attempt from failed) as failed_attempt,
+       coalesce(q.is_held, false) as is_held, q.halt, r.thread,
+       (select t.run_id from velo.thread t
+        where q.is_held and t.name = r.thread and t.is_live) as behind,
+       (select count(*)
+        from (select from velo.input own
+              join velo.input i on i.thread = own.thread and not i.is_turn and i.place < own.place
+              where q.is_held and own.run_id = r.id
+              limit $2) before) as before,
        (select jsonb_build_object(
                  'queue', q.lane, 'since', q.gated_at, 'is_paused', coalesce(g.is_paused, false), 'note', g.note,
                  'max', g.max_running,
@@ -159,7 +176,7 @@ pub(crate) async fn facts(
 pub(crate) const WORKERS: &str = "\
 -- velo: worker.list
 select w.id, w.name, w.host, w.pid, w.started_at, w.expires_at, w.codes,
-       w.expires_at < clock_timestamp() as is_expired,
+       w.expires_at < clock_timestamp() as is_expired, w.is_draining,
        (select count(*) from velo.queue q where q.worker = w.id) as runs
 from velo.worker w
 order by w.id
@@ -184,6 +201,8 @@ pub struct WorkerInfo {
     pub codes: Vec<String>,
     /// Whether its heartbeat has stopped.
     pub is_expired: bool,
+    /// Whether somebody has asked it to stop.
+    pub is_draining: bool,
     /// Runs that it has at this moment.
     pub runs: i64,
 }

@@ -65,10 +65,13 @@ impl<S: State> Turn<'_, S> {
             kept: place.memos.get(&number).cloned().unwrap_or_default(),
             ..Memos::default()
         };
-        let seen = place.waits.get(&number).into_iter().flatten().map(|wait| {
+        // A message is looked for among the messages: its name may be that of a question too.
+        let waits = place.waits.get(&number).into_iter().flatten();
+        let seen = waits.filter(|wait| wait.kind != "signal").map(|wait| {
             let seen = Seen {
                 answer: wait.answer.clone(),
                 is_due: wait.is_due,
+                is_closed: wait.is_closed,
             };
             (wait.name.clone(), seen)
         });

@@ -12,6 +12,7 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::fit;
 use crate::graph::Graph;
 use crate::lease::Claim;
+use crate::question::QuestionFilter;
 use crate::run_id::RunId;
 use crate::state::State;
 use crate::store::load::Stored;
@@ -47,8 +48,14 @@ pub(crate) async fn misfits<S: State>(
     };
     let had = had.map(|had| (had, joins.as_ref()));
     let mut misfits = fit::misfits(graph, &place.checkpoint, had);
-    let questions = store::wait::questions(db, Some(run), PAGE_MAX).await?;
-    for mut question in questions.into_iter().filter(|question| question.run == run) {
+    let of_run = QuestionFilter {
+        run: Some(run),
+        limit: PAGE_MAX,
+        ..QuestionFilter::default()
+    };
+    let listed = store::question::open(db, &of_run).await?;
+    let questions = listed.into_iter().map(|listed| listed.question);
+    for mut question in questions.filter(|question| question.run == run) {
         if let Err(error) = vault.open_question(&mut question) {
             misfits.push(sealed(&error));
             continue;
@@ -116,7 +123,7 @@ impl<S: State> Turn<'_, S> {
         }
     }
 
-    async fn leave(&self, claim: &Claim, need: &Need) -> TurnEnd {
+    pub(super) async fn leave(&self, claim: &Claim, need: &Need) -> TurnEnd {
         let lacks = need.to_string();
         tracing::warn!(
             run.id = %self.lease.run, graph = self.graph.code(), lacks,

@@ -8,9 +8,9 @@ use crate::events::Event;
 use crate::run_id::RunId;
 use crate::store::load::{Stored, StoredStep};
 use crate::store::piece::NewPiece;
+use crate::store::question::Question;
 use crate::store::run::{Run, StoredHistory};
 use crate::store::stream::Found;
-use crate::store::wait::Question;
 use crate::store::why::Facts;
 
 impl Vault {

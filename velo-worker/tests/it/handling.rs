@@ -139,7 +139,9 @@ async fn a_terminated_run_ends_at_once_and_keeps_the_reason() {
     let ended = engine.run(run).await.unwrap();
     assert_eq!(ended.status, RunStatus::Cancelled);
     assert_eq!(ended.error.unwrap()["message"], "nobody wants it");
-    assert!(!engine.terminate(run, "again").await.unwrap());
+    assert!(engine.terminate(run, "again").await.unwrap());
+    let again = engine.run(run).await.unwrap();
+    assert_eq!(again.error.unwrap()["message"], "nobody wants it");
     beside.stop().await;
 }
 
