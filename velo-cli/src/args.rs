@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use velo_engine::{Position, RunId, StreamMode};
+use velo_engine::{Position, QuestionId, RunId, StreamMode};
 
 /// An AI software agency that cannot lose work: every step is committed to Postgres.
 ///
@@ -80,12 +81,26 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Look at runs, and steer them
     Runs(RunsArgs),
+    /// Draw a graph, or list those that can be drawn
+    Graph(GraphArgs),
     /// Look at schedules, and steer them
     Schedules(SchedulesArgs),
-    /// List the workers
-    Workers(ListArgs),
+    /// Look at failures that have paused runs, try their runs again, or give them up
+    Failures(FailuresArgs),
+    /// Cancel, terminate or resume many runs at once
+    Bulk(BulkArgs),
+    /// Limit what the fleet does at once and how fast, and pause parts of it
+    Limits(LimitsArgs),
+    /// Look at queues, and pause them
+    Queues(QueuesArgs),
+    /// List the workers, and drain them
+    Workers(WorkersArgs),
+    /// Show how all runs and workers stand, again and again; once when it is no terminal
+    Top(TopArgs),
     /// Create or upgrade the tables
     Migrate(MigrateArgs),
+    /// Look whether this build can go on with the live runs; exits with 3 when it cannot
+    Check(ListArgs),
     /// Look whether the database is safe to run on; exits with 3 when it is not
     Doctor(ListArgs),
     /// Run a local server that speaks Gemini's API and answers with the offline model
@@ -100,10 +115,17 @@ impl Command {
             // The database's notices say what was there already at each start.
             Self::Dev(_) | Self::Worker(_) | Self::Api(_) => "info,sqlx=warn",
             Self::Migrate(_)
+            | Self::Check(_)
             | Self::Doctor(_)
             | Self::FakeGemini(_)
             | Self::Runs(_)
+            | Self::Graph(_)
             | Self::Schedules(_)
+            | Self::Failures(_)
+            | Self::Bulk(_)
+            | Self::Limits(_)
+            | Self::Queues(_)
+            | Self::Top(_)
             | Self::Workers(_) => "warn",
         }
     }
@@ -210,6 +232,13 @@ pub(crate) enum RunsCommand {
         /// The run
         id: RunId,
     },
+    /// Draw a run: its graph, with how each node stands
+    Draw {
+        /// The run
+        id: RunId,
+        #[command(flatten)]
+        draw: DrawArgs,
+    },
     /// Say what a run is doing, or why it is doing nothing
     Why {
         /// The run
@@ -249,7 +278,14 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         until_stuck: bool,
     },
-    /// Show what differs in the state between two steps of a run of the agency
+    /// Print the state of a run as JSON
+    State {
+        /// The run
+        id: RunId,
+        /// The step after which; zero is the start, and the newest one counts otherwise
+        step: Option<i32>,
+    },
+    /// Show what differs in the state between two steps of a run
     Diff {
         /// The run
         id: RunId,
@@ -258,7 +294,38 @@ pub(crate) enum RunsCommand {
         /// The other step
         after: i32,
     },
-    /// Begin a new run of the agency at a step of an old one; what came after is done again
+    /// Edit the state of a run of the agency that waits or is paused
+    Update {
+        /// The run
+        id: RunId,
+        /// What is written, as a JSON object of fields
+        fields: String,
+        /// Put the values in place of what is there, also where a field merges what is written to it
+        #[arg(long)]
+        overwrite: bool,
+        /// Edit as if this node had returned it: what follows the node comes next
+        #[arg(long, value_name = "NODE")]
+        as_node: Option<String>,
+        /// Only if this is the run's newest step
+        #[arg(long, value_name = "STEP")]
+        after: Option<i32>,
+    },
+    /// Copy a run with all of its history; a copy goes on when somebody answers or resumes it
+    Copy {
+        /// The run
+        id: RunId,
+        /// The thread of the copy
+        #[arg(long)]
+        thread: Option<String>,
+    },
+    /// Copy all runs of a thread into one that has none
+    CopyThread {
+        /// The thread
+        from: String,
+        /// The new one
+        to: String,
+    },
+    /// Begin a new run at a step of an old one; what came after is done again
     Fork {
         /// The run
         id: RunId,
@@ -286,13 +353,38 @@ pub(crate) enum RunsCommand {
         /// The run
         id: RunId,
     },
+    /// Delete runs that have ended, but the newest of each thread; runs that have not ended are never touched
+    Prune {
+        /// Only those that ended longer ago, such as 36h or 30d
+        #[arg(long, value_name = "TIME", value_parser = age)]
+        older_than: Duration,
+        /// How many ended runs of each thread stay
+        #[arg(long, default_value_t = 1)]
+        keep: u32,
+    },
     /// End a run before its end
     Cancel {
         /// The run
         id: RunId,
     },
+    /// Pause a run: one that is at work at its next step boundary, one that waits at once
+    Pause {
+        /// The run
+        id: RunId,
+        /// Why, for those who look at the run later
+        #[arg(default_value = "by an operator")]
+        reason: String,
+    },
     /// Have a paused run go on; a run that waits for its next attempt goes on now
     Resume {
+        /// The run
+        id: RunId,
+        /// How many steps it may take in all from now on, if it was paused because it had taken them all
+        #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+        step_limit: Option<u64>,
+    },
+    /// Try a failed task again now, with all attempts before it; other runs are left as they are
+    Retry {
         /// The run
         id: RunId,
     },
@@ -315,6 +407,18 @@ pub(crate) enum RunsCommand {
     Questions {
         /// The run
         id: Option<RunId>,
+        /// Only those of the runs of this thread
+        #[arg(long)]
+        thread: Option<String>,
+        /// Only those of the runs of the graph of this name
+        #[arg(long)]
+        graph: Option<String>,
+        /// Only those after this one, by its id
+        #[arg(long)]
+        after: Option<QuestionId>,
+        /// Most of them
+        #[arg(long, default_value_t = 100)]
+        limit: i64,
     },
     /// Answer a question
     Answer {
@@ -327,6 +431,13 @@ pub(crate) enum RunsCommand {
         /// Which task asks, if several of the run ask the same
         #[arg(long)]
         task: Option<i32>,
+    },
+    /// Answer several questions of a run, all or none
+    AnswerAll {
+        /// The run
+        id: RunId,
+        /// The answers as a JSON object, by the names of the questions or their ids
+        answers: String,
     },
     /// Send a message to a run
     Signal {
@@ -374,6 +485,47 @@ impl Mode {
             Self::Debug => vec![StreamMode::Tasks, StreamMode::Checkpoints],
         }
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TopArgs {
+    /// Between two looks
+    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) every: u16,
+    /// Look once, also on a terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print JSON, for machines; once
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GraphArgs {
+    /// Name and version of the graph, such as planning@1; without it, the graphs that can be drawn are listed
+    pub(crate) code: Option<String>,
+    #[command(flatten)]
+    pub(crate) draw: DrawArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DrawArgs {
+    /// What to draw it as
+    #[arg(long = "as", value_enum, default_value_t = Picture::Mermaid)]
+    pub(crate) picture: Picture,
+    /// The file; standard output otherwise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Picture {
+    /// A Mermaid flowchart
+    Mermaid,
+    /// An SVG document
+    Svg,
+    /// Where the nodes and lines are, as JSON
+    Json,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -477,6 +629,8 @@ pub(crate) enum Overlap {
     BufferAll,
     /// Cancel the run
     CancelOther,
+    /// Terminate the run
+    TerminateOther,
     /// All at once
     AllowAll,
 }
@@ -488,9 +642,300 @@ impl From<Overlap> for velo_engine::schedule::Overlap {
             Overlap::BufferOne => Self::BufferOne,
             Overlap::BufferAll => Self::BufferAll,
             Overlap::CancelOther => Self::CancelOther,
+            Overlap::TerminateOther => Self::TerminateOther,
             Overlap::AllowAll => Self::AllowAll,
         }
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LimitsArgs {
+    #[command(subcommand)]
+    pub(crate) command: LimitsCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+const GATES: &str = "\
+A NAME says what is meant, and one that ends in /* is for each of all that begin so:
+  queue/NAME                runs that were started into a queue
+  limit/NAME                nodes that ask for a limit
+  node/GRAPH@VERSION/NODE   a node
+  graph/GRAPH[@VERSION]     the runs of a graph; they can only be paused";
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = GATES)]
+pub(crate) enum LimitsCommand {
+    /// List what is limited or paused
+    List,
+    /// Set what is allowed, in place of what was; without options everything
+    #[command(after_help = GATES)]
+    Set {
+        /// What is limited
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+        /// How many at once, in the whole fleet
+        #[arg(long)]
+        max: Option<u32>,
+        /// How many in a time, such as 60/m or 10/500ms
+        #[arg(long, value_name = "COUNT/TIME")]
+        rate: Option<crate::limits::EveryRate>,
+        /// How many at once after a rest
+        #[arg(long, requires = "rate", default_value_t = 1)]
+        burst: u32,
+        /// A queue's share of the workers beside other queues, 1 to 1000
+        #[arg(long)]
+        weight: Option<u16>,
+    },
+    /// Allow everything again
+    Remove {
+        /// What is limited
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+    },
+    /// Let nothing through until it is resumed
+    #[command(after_help = GATES)]
+    Pause {
+        /// What is paused
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+        /// Why, for those who look
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Let through again what is allowed
+    Resume {
+        /// What is paused
+        #[arg(value_name = "NAME")]
+        gate: velo_engine::Gate,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct QueuesArgs {
+    #[command(subcommand)]
+    pub(crate) command: QueuesCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueuesCommand {
+    /// List queues that are limited or paused
+    List,
+    /// Begin no run of a queue until it is resumed
+    Pause {
+        /// The queue
+        name: String,
+        /// Why, for those who look
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Have a paused queue go on
+    Resume {
+        /// The queue
+        name: String,
+    },
+}
+
+/// Which runs, where many may be meant.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct FilterArgs {
+    /// Only runs of this graph
+    #[arg(long)]
+    pub(crate) graph: Option<String>,
+    /// Only runs of this version of their graph
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) graph_version: Option<i32>,
+    /// Only runs that were paused because of this node
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Only runs that were paused by failures of this group
+    #[arg(long)]
+    pub(crate) fingerprint: Option<String>,
+    /// Only runs of this queue
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
+    /// Only runs that were started at this time or later, such as 2026-03-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<DateTime<Utc>>,
+    /// Only runs that were started before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<DateTime<Utc>>,
+}
+
+impl FilterArgs {
+    /// Whether all runs are meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            graph,
+            graph_version,
+            node,
+            fingerprint,
+            queue,
+            since,
+            until,
+        } = self;
+        [graph, node, fingerprint, queue]
+            .into_iter()
+            .all(Option::is_none)
+            && graph_version.is_none()
+            && since.is_none()
+            && until.is_none()
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FailuresArgs {
+    #[command(subcommand)]
+    pub(crate) command: FailuresCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FailuresCommand {
+    /// List failures that have paused runs, those that are alike together
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many groups
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// List the runs of failures, oldest first
+    Show {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only runs after this one
+        #[arg(long, value_name = "ID")]
+        after: Option<RunId>,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Try again what has failed, with all attempts before it
+    Redrive(FailedRuns),
+    /// Give up what has failed: its runs end, with the reason
+    Dismiss {
+        #[command(flatten)]
+        which: FailedRuns,
+        /// Why, for those who look at the runs later
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+/// Paused runs, by their ids or by a filter.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FailedRuns {
+    /// The runs
+    #[arg(value_name = "ID", conflicts_with_all = ["graph", "graph_version", "node", "fingerprint", "queue", "since", "until", "all"])]
+    pub(crate) runs: Vec<RunId>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Wait until a filter's runs are done, and work on them if no worker does
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BulkArgs {
+    #[command(subcommand)]
+    pub(crate) command: BulkCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BulkCommand {
+    /// End all runs of a filter before their end
+    Cancel {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only runs of this status
+        #[arg(long, value_enum)]
+        status: Option<Status>,
+        /// All runs, where nothing else says which
+        #[arg(long)]
+        all: bool,
+        /// Wait until it is done, and work on it if no worker does
+        #[arg(long)]
+        wait: bool,
+    },
+    /// End all runs of a filter before their end, and keep the reason
+    Terminate {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only runs of this status
+        #[arg(long, value_enum)]
+        status: Option<Status>,
+        /// Why, for those who look at the runs later
+        #[arg(long)]
+        reason: String,
+        /// All runs, where nothing else says which
+        #[arg(long)]
+        all: bool,
+        /// Wait until it is done, and work on it if no worker does
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have all paused runs of a filter go on
+    Resume {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// All runs, where nothing else says which
+        #[arg(long)]
+        all: bool,
+        /// Wait until it is done, and work on it if no worker does
+        #[arg(long)]
+        wait: bool,
+    },
+    /// List operations on many runs, newest first
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Show how far an operation is
+    Show {
+        /// Its number
+        id: i64,
+    },
+    /// End an operation half-way; what is done stays done
+    Stop {
+        /// Its number
+        id: i64,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WorkersArgs {
+    /// Lists them otherwise
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkersCommand>,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkersCommand {
+    /// Have a worker stop, wherever it is: it gives its runs back at their next step boundaries, and ends
+    Drain {
+        /// The worker
+        id: i32,
+        /// How long to wait until it has stopped
+        #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=3600))]
+        wait: u16,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -544,6 +989,18 @@ impl std::str::FromStr for Resume {
             format!("`{text}` is neither the id of a run (a number) nor of a project (a UUID)")
         })
     }
+}
+
+/// A time such as `90s`, `15m`, `36h` or `30d`.
+fn age(typed: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let parsed = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = typed.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    parsed
+        .map(Duration::from_secs)
+        .ok_or_else(|| "take a number and one of s, m, h and d, such as 30d".to_owned())
 }
 
 #[cfg(test)]

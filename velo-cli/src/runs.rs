@@ -1,22 +1,28 @@
-//! `velo runs` and `velo workers`: looking at runs, and steering them.
+//! `velo runs`: looking at runs, and steering them.
 
 mod past;
+mod steer;
 mod stream;
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 use velo_agents::agency::Agency;
-use velo_engine::{Engine, EngineError, Question, Run, RunId, RunStatus};
+use velo_engine::{
+    Engine, EngineError, ListedQuestion, Question, QuestionFilter, Run, RunId, RunStatus,
+};
 
-use crate::args::{HouseArgs, ListArgs, Mode, RunsArgs, RunsCommand};
+use crate::args::{HouseArgs, Mode, Picture, RunsArgs, RunsCommand};
 use crate::exit::{Exit, Failure, chain};
+use crate::graphs;
 use crate::house::House;
 use crate::paint;
 use crate::serve::say;
 
-/// Most questions and workers that are listed.
+/// Most questions that are listed.
 const LISTED: i64 = 1_000;
 /// Width of a table without a terminal.
 const PLAIN_WIDTH: u16 = 160;
@@ -26,47 +32,6 @@ pub(crate) async fn runs(args: &HouseArgs, runs: RunsArgs) -> Result<Exit, Failu
     let end = act(&house.agency, runs).await;
     house.close().await;
     end
-}
-
-pub(crate) async fn workers(args: &HouseArgs, list: ListArgs) -> Result<Exit, Failure> {
-    let house = House::open(args, say).await?;
-    let found = house.agency.engine().workers(LISTED).await;
-    house.close().await;
-    let found = found.map_err(|error| failed(&error))?;
-    if list.json {
-        print_json(&found);
-        return Ok(Exit::Done);
-    }
-    if found.is_empty() {
-        println!("no worker is running");
-        return Ok(Exit::Done);
-    }
-    let mut table = table([
-        "worker",
-        "name",
-        "process",
-        "started",
-        "runs",
-        "has code for",
-        "heartbeat",
-    ]);
-    for worker in found {
-        table.add_row([
-            worker.id.to_string(),
-            worker.name,
-            worker.pid.to_string(),
-            time(worker.started_at),
-            worker.runs.to_string(),
-            worker.codes.join(", "),
-            if worker.is_expired {
-                "stopped".to_owned()
-            } else {
-                "fine".to_owned()
-            },
-        ]);
-    }
-    print_table(&table);
-    Ok(Exit::Done)
 }
 
 async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
@@ -91,6 +56,12 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
             list(&found.map_err(|error| failed(&error))?, as_json);
         }
         RunsCommand::Show { id } => show(engine, id, as_json).await?,
+        RunsCommand::Draw { id, mut draw } => {
+            if as_json {
+                draw.picture = Picture::Json;
+            }
+            graphs::run(agency, id, draw).await?;
+        }
         RunsCommand::Why { id } => {
             let why = engine.why(id).await.map_err(|error| failed(&error))?;
             if as_json {
@@ -127,6 +98,31 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
                 print_table(&table);
             }
         }
+        RunsCommand::State { id, step } => past::state(engine, id, step).await?,
+        RunsCommand::Update {
+            id,
+            fields,
+            overwrite,
+            as_node,
+            after,
+        } => {
+            let edit = past::Typed {
+                fields: &fields,
+                is_overwrite: overwrite,
+                node: as_node.as_deref(),
+                after,
+            };
+            past::update(agency, id, edit, as_json).await?;
+        }
+        RunsCommand::Copy { id, thread } => {
+            past::copy(engine, id, thread.as_deref(), as_json).await?;
+        }
+        RunsCommand::CopyThread { from, to } => {
+            past::copy_thread(engine, &from, &to, as_json).await?;
+        }
+        RunsCommand::Prune { older_than, keep } => {
+            past::prune(engine, older_than, keep, as_json).await?;
+        }
         RunsCommand::Stream {
             id,
             mode,
@@ -143,7 +139,7 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
             stream::stream(agency, id, wanted, as_json).await?;
         }
         RunsCommand::Diff { id, before, after } => {
-            past::diff(engine, id, before, after, as_json).await?;
+            past::diff(agency, id, before, after, as_json).await?;
         }
         RunsCommand::Fork { id, step, thread } => {
             past::fork(agency, id, step, thread, as_json).await?;
@@ -153,31 +149,12 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
         }
         RunsCommand::Import { file } => past::import(engine, &file, as_json).await?,
         RunsCommand::Delete { id } => past::delete(engine, id, as_json).await?,
-        RunsCommand::Cancel { id } => {
-            let run = engine.run(id).await.map_err(|error| failed(&error))?;
-            let is_cancelled = engine.cancel(id).await.map_err(|error| failed(&error))?;
-            if !is_cancelled {
-                return Err(Failure::unusable(format!(
-                    "could not cancel run {id}: it has ended already ({})",
-                    run.status.as_str()
-                )));
-            }
-            done(
-                as_json,
-                id,
-                "cancelled; a worker that is at it ends it within a heartbeat",
-            );
+        RunsCommand::Cancel { id } => steer::cancel(engine, id, as_json).await?,
+        RunsCommand::Pause { id, reason } => steer::pause(engine, id, &reason, as_json).await?,
+        RunsCommand::Resume { id, step_limit } => {
+            steer::resume(engine, id, step_limit, as_json).await?;
         }
-        RunsCommand::Resume { id } => {
-            engine.run(id).await.map_err(|error| failed(&error))?;
-            if !engine.resume(id).await.map_err(|error| failed(&error))? {
-                let why = engine.why(id).await.map_err(|error| failed(&error))?;
-                return Err(Failure::unusable(format!(
-                    "could not resume run {id}: {why}"
-                )));
-            }
-            done(as_json, id, "goes on as soon as a worker takes it");
-        }
+        RunsCommand::Retry { id } => steer::retry(engine, id, as_json).await?,
         RunsCommand::Skip { id, task } => {
             engine.run(id).await.map_err(|error| failed(&error))?;
             let is_skipped = engine.skip(id, task).await;
@@ -190,26 +167,39 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
             done(as_json, id, "goes on without that task");
         }
         RunsCommand::Terminate { id, reason } => {
-            let run = engine.run(id).await.map_err(|error| failed(&error))?;
-            let is_ended = engine.terminate(id, &reason).await;
-            if !is_ended.map_err(|error| failed(&error))? {
-                return Err(Failure::unusable(format!(
-                    "could not terminate run {id}: it has ended already ({})",
-                    run.status.as_str()
-                )));
-            }
+            steer::terminate(engine, id, &reason, as_json).await?;
+        }
+        RunsCommand::Questions {
+            id,
+            thread,
+            graph,
+            after,
+            limit,
+        } => {
+            let filter = QuestionFilter {
+                run: id,
+                thread,
+                graph,
+                after,
+                limit,
+            };
+            let open = engine.list_questions(&filter).await;
+            questions(&open.map_err(|error| failed(&error))?, as_json);
+        }
+        RunsCommand::AnswerAll { id, answers } => {
+            let given: BTreeMap<String, Value> =
+                serde_json::from_str(&answers).map_err(|error| {
+                    Failure::unusable(format!(
+                        "could not answer: the answers are no JSON object such as {{\"name\": \"Ada\"}}: {error}"
+                    ))
+                })?;
+            let accepted = engine.answer_all(id, given).await;
+            accepted.map_err(|error| failed(&error))?;
             done(
                 as_json,
                 id,
-                "terminated; a worker that is at it ends it within a heartbeat",
+                "answered; the run goes on as soon as a worker takes it",
             );
-        }
-        RunsCommand::Questions { id } => {
-            let open = engine
-                .questions(id, LISTED)
-                .await
-                .map_err(|error| failed(&error))?;
-            questions(&open, as_json);
         }
         RunsCommand::Answer {
             id,
@@ -279,10 +269,13 @@ fn list(found: &[Run], as_json: bool) {
 async fn show(engine: &Engine, id: RunId, as_json: bool) -> Result<(), Failure> {
     let run = engine.run(id).await.map_err(|error| failed(&error))?;
     let why = engine.why(id).await.map_err(|error| failed(&error))?;
-    let open = engine
-        .questions(Some(id), LISTED)
-        .await
-        .map_err(|error| failed(&error))?;
+    let of_run = QuestionFilter {
+        run: Some(id),
+        limit: LISTED,
+        ..QuestionFilter::default()
+    };
+    let open = engine.list_questions(&of_run).await;
+    let open = open.map_err(|error| failed(&error))?;
     if as_json {
         print_json(&json!({ "run": run, "why": why, "questions": open }));
         return Ok(());
@@ -308,7 +301,7 @@ async fn show(engine: &Engine, id: RunId, as_json: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-fn questions(open: &[Question], as_json: bool) {
+fn questions(open: &[ListedQuestion], as_json: bool) {
     if as_json {
         return print_json(&open);
     }
@@ -317,18 +310,21 @@ fn questions(open: &[Question], as_json: bool) {
         return;
     }
     let mut table = table([
-        "run",
-        "task",
+        "id",
+        "graph",
+        "thread",
         "node",
         "name",
         "question",
         "until",
         "last answer",
     ]);
-    for question in open {
+    for listed in open {
+        let question = &listed.question;
         table.add_row([
-            question.run.to_string(),
-            question.task.to_string(),
+            question.id.to_string(),
+            listed.graph.clone(),
+            listed.thread.clone().unwrap_or_default(),
             question.node.clone(),
             question.name.clone(),
             question.question.to_string(),
@@ -407,17 +403,31 @@ fn done(as_json: bool, id: RunId, told: &str) {
     }
 }
 
-fn failed(error: &EngineError) -> Failure {
+pub(crate) fn failed(error: &EngineError) -> Failure {
     match error {
         EngineError::NoRun(_)
         | EngineError::NotOpen { .. }
+        | EngineError::SeveralOpen { .. }
+        | EngineError::BadAnswer { .. }
+        | EngineError::Ended(_)
+        | EngineError::BadValue(_)
+        | EngineError::TooLarge(_)
         | EngineError::Unstorable { .. }
         | EngineError::NoStep { .. }
         | EngineError::OtherGraph { .. }
         | EngineError::Refused { .. }
         | EngineError::NothingToDo { .. }
         | EngineError::NotEnded(_)
+        | EngineError::Unfit { .. }
         | EngineError::ThreadBusy { .. }
+        | EngineError::ThreadNotEmpty(_)
+        | EngineError::ThreadTooLong { .. }
+        | EngineError::AtWork(_)
+        | EngineError::NoNode { .. }
+        | EngineError::MovedOn { .. }
+        | EngineError::Unreadable { .. }
+        | EngineError::NotBegun(_)
+        | EngineError::NothingFailed(_)
         | EngineError::BadExport(_) => Failure::unusable(chain(error)),
         _ => Failure::environment(chain(error)),
     }

@@ -2,9 +2,11 @@
 
 mod child;
 mod item;
+mod limit;
 mod memo;
 mod say;
 mod scene;
+mod select;
 mod transaction;
 mod wait;
 
@@ -18,12 +20,15 @@ use crate::executor::Checkpoint;
 use crate::observed::Happening;
 use crate::run_id::RunId;
 use crate::state::State;
+use crate::storable;
+use crate::vault::Home;
 
 pub use child::{Child, ChildEnd};
 pub(crate) use item::ItemWrites;
 pub use memo::StepKey;
 pub(crate) use say::Voice;
 pub(crate) use scene::{Emitted, Memos, Scene, Slot, Waits};
+pub use select::Select;
 pub use transaction::{FencedTransaction, NodeTransaction};
 pub use wait::Ask;
 pub(crate) use wait::Seen;
@@ -37,8 +42,10 @@ pub(crate) use wait::Seen;
 /// | write to the database, exactly once | [`tx`](Self::tx) |
 /// | write to the database now, at least once | [`begin`](Self::begin) |
 /// | wait for a person, a time, a message | [`ask`](Self::ask), [`sleep`](Self::sleep), [`signal`](Self::signal) |
+/// | wait for whichever of them comes first | [`select`](Self::select) |
 /// | read and write what outlives the run | [`get`](Self::get), [`put`](Self::put), [`search`](Self::search) |
 /// | have another graph do a part | [`child`](Self::child) |
+/// | keep to a limit of the whole fleet | [`limit`](Self::limit) |
 /// | tell watchers, exactly once | [`emit`](Self::emit) |
 /// | tell watchers anywhere, now and perhaps | [`say`](Self::say), [`show`](Self::show) |
 /// | tell watchers in this process, now | [`progress`](Self::progress) |
@@ -142,7 +149,7 @@ impl<S: State, I> Context<S, I> {
     /// ```
     ///
     /// # Errors
-    /// A permanent error when `body` has no JSON form.
+    /// A permanent error when `body` has no JSON form that can be read back, or is too large.
     pub fn emit(&self, kind: impl Into<String>, body: &impl Serialize) -> Result<(), NodeError> {
         let kind = kind.into();
         if kind.is_empty() || kind.contains('\0') {
@@ -150,8 +157,14 @@ impl<S: State, I> Context<S, I> {
                 "the kind of an event must not be empty and has no NUL",
             ));
         }
-        let body = serde_json::to_value(body)
+        let body = storable::to_value("body", body)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        let limits = self.scene.vault.limits();
+        let fits = limits.check_json(&kind, Some(&self.scene.node), &body);
+        fits.map_err(|error| error.of_node())?;
+        let home = Home::named_of_run(self.scene.lease.run, "event", &kind);
+        let sealed = self.scene.vault.seal_json(home, body);
+        let body = sealed.map_err(|error| error.of_node())?;
         self.scene.emit(Emitted { kind, body });
         Ok(())
     }

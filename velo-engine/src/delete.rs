@@ -48,7 +48,7 @@ impl Engine {
     /// # Cancel safety
     /// Each batch is a transaction of its own: call it again.
     pub async fn delete_thread(&self, name: &str) -> Result<u64, EngineError> {
-        let live = store::start::live_run(self.pool(), name)
+        let live = store::thread::live_run(self.pool(), name)
             .await
             .map_err(EngineError::on(DELETING))?;
         if let Some(run) = live {

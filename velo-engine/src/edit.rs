@@ -11,12 +11,13 @@ use crate::graph::Graph;
 use crate::next::{Next, Route};
 use crate::node::NodeKey;
 use crate::run_id::RunId;
-use crate::schema::encode_state;
-use crate::state::State;
+use crate::schema::{encode_state, unmark};
+use crate::state::{CodecError, State};
 use crate::store;
 use crate::store::edit::EditedStep;
 use crate::stored::{Control, encode_delta};
 use crate::turn::checkpoint_of;
+use crate::vault::Home;
 
 /// Tries when the commit of an earlier lease comes late.
 const TRIES_MAX: u32 = 3;
@@ -80,6 +81,19 @@ impl<S: State> StateEdit<'_, S> {
         self
     }
 
+    /// As [`as_node`](Self::as_node), by the node's name: for tools that are told it.
+    ///
+    /// # Errors
+    /// [`EngineError::NoNode`] when the graph has no such node.
+    pub fn as_node_named(mut self, name: &str) -> Result<Self, EngineError> {
+        let known = self.graph.shape().node_name(name);
+        self.node = Some(known.ok_or_else(|| EngineError::NoNode {
+            graph: self.graph.code().to_owned(),
+            node: name.to_owned(),
+        })?);
+        Ok(self)
+    }
+
     /// Edits only if `seq` is the run's newest step: so an edit whose answer was lost can be sent again,
     /// and one that was made from an old look is refused.
     pub fn after(mut self, seq: i32) -> Self {
@@ -120,6 +134,9 @@ impl<S: State> StateEdit<'_, S> {
         if locked.worker.is_some() {
             return Err(EngineError::AtWork(run));
         }
+        if locked.is_held {
+            return Err(EngineError::NotBegun(run));
+        }
         if !self.graph.is_of(&locked.code) {
             return Err(EngineError::OtherGraph {
                 run,
@@ -127,10 +144,16 @@ impl<S: State> StateEdit<'_, S> {
                 given: self.graph.code().to_owned(),
             });
         }
-        let steps = store::load::steps(&mut *tx, run)
+        let mut steps = store::load::steps(&mut *tx, run)
             .await
             .map_err(EngineError::on(EDITING))?;
-        let newest = steps.last().map_or(0, |step| step.seq);
+        let vault = self.engine.vault();
+        vault
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed(EDITING))?;
+        let Some(newest) = steps.last().map(|step| step.seq) else {
+            return Err(EngineError::NotBegun(run));
+        };
         if self.after.is_some_and(|after| after != newest) {
             return Err(EngineError::MovedOn { run, newest });
         }
@@ -154,19 +177,31 @@ impl<S: State> StateEdit<'_, S> {
             updates: vec![self.update.clone()],
             route: Route::Edges,
         };
-        let coded = |error| EngineError::Unstorable {
-            source: serde::ser::Error::custom(error),
+        let coded = |error| match error {
+            CodecError::BadValue(bad) => EngineError::BadValue(bad),
+            error => EngineError::Unstorable {
+                source: serde::ser::Error::custom(error),
+            },
         };
-        let snapshot =
-            encode_state(&checkpoint.state).map_err(|source| EngineError::Unstorable { source })?;
+        let snapshot = encode_state(&checkpoint.state)?;
+        vault.limits().check_input(unmark(&snapshot).1)?;
+        let seq = newest + 1;
+        let seal = |what, plain| {
+            vault
+                .seal(Home::of_step(run, seq, what), plain)
+                .map_err(EngineError::sealed(EDITING))
+        };
         let step = EditedStep {
             run,
-            seq: newest + 1,
+            seq,
             // As if it had been leased once: the receipt of no worker.
             fence: locked.fence + 1,
-            delta: &encode_delta(&[written]).map_err(coded)?,
-            control: &Control::encode_edit(&checkpoint, self.node).map_err(coded)?,
-            snapshot: &snapshot,
+            delta: &seal("delta", encode_delta(&[written]).map_err(coded)?)?,
+            control: &seal(
+                "control",
+                Control::encode_edit(&checkpoint, self.node).map_err(coded)?,
+            )?,
+            snapshot: &seal("snapshot", snapshot)?,
         };
         let is_end = checkpoint.tasks.is_empty();
         let committed = async {
@@ -197,8 +232,8 @@ impl<'a, S: State> IntoFuture for StateEdit<'a, S> {
 
     /// Commits the edit; returns the number of its step.
     ///
-    /// Errors are [`EngineError::AtWork`] while a worker has the run, [`EngineError::Ended`],
-    /// [`EngineError::NoRun`], [`EngineError::OtherGraph`], [`EngineError::MovedOn`],
+    /// Errors are [`EngineError::AtWork`] while a worker has the run, [`EngineError::NotBegun`] before its
+    /// first step, [`EngineError::Ended`], [`EngineError::NoRun`], [`EngineError::OtherGraph`], [`EngineError::MovedOn`],
     /// [`EngineError::Refused`] when the update cannot be applied, or the database's. Dropped
     /// half-way, or when the answer is lost, the edit may or may not be committed:
     /// [`after`](Self::after) makes it safe to send again.

@@ -7,22 +7,26 @@ use serde::Serialize;
 use sqlx::migrate::MigrateError;
 use sqlx::{PgConnection, PgPool};
 
+use crate::check::Misfit;
+use crate::codec::{Codec, SealError};
 use crate::events::{self, Event};
 use crate::executor::{AdvanceError, Checkpoint};
-use crate::family;
+use crate::gate::BadAllowance;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
+use crate::limits::{Limits, TooLarge};
 use crate::places::Places;
 use crate::run_id::RunId;
 use crate::start::Start;
 use crate::state::State;
+use crate::storable::{self, BadValue, NotStorable};
 use crate::store;
 use crate::turn::checkpoint_of;
+use crate::vault::{Home, Vault};
 use crate::why::Why;
 
 use crate::store::child::ChildRun;
 pub use crate::store::run::{Run, RunStatus, Step};
-pub use crate::store::wait::Question;
 pub use crate::store::why::WorkerInfo;
 
 /// Most runs or steps that one call returns.
@@ -52,6 +56,7 @@ pub struct Engine {
     pool: PgPool,
     places: Places,
     hints: Arc<Hints>,
+    vault: Vault,
 }
 
 impl Engine {
@@ -73,8 +78,40 @@ impl Engine {
         Self {
             places: Places::of(&pool),
             hints: Arc::default(),
+            vault: Vault::default(),
             pool,
         }
+    }
+
+    /// Seals all that it writes from now on with `codec`, and opens with it what is sealed. Workers take the
+    /// codec of the engine that they are given, so give all processes one that has the same keys.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "encryption")]
+    /// # async fn example(pool: sqlx::PgPool, key: [u8; 32]) -> Result<(), Box<dyn std::error::Error>> {
+    /// use velo_engine::{Engine, codec::Keyring};
+    ///
+    /// let engine = Engine::connect(pool).with_codec(Keyring::new("2026-11", &key)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_codec(mut self, codec: impl Codec) -> Self {
+        self.vault.set_codec(Arc::new(codec));
+        self
+    }
+
+    /// Refuses what is larger than `limits` say. Workers take the limits of the engine that they are given.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.vault.set_limits(limits);
+        self
+    }
+
+    /// How it keeps payloads, for its workers.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// The database.
@@ -105,9 +142,11 @@ impl Engine {
     /// Reads only.
     pub async fn run(&self, run: RunId) -> Result<Run, EngineError> {
         let found = store::run::get(&self.pool, run).await;
-        found
+        let mut found = found
             .map_err(EngineError::on("read the run"))?
-            .ok_or(EngineError::NoRun(run))
+            .ok_or(EngineError::NoRun(run))?;
+        self.vault.show_run(&mut found);
+        Ok(found)
     }
 
     /// What a run is doing, or why it is doing nothing.
@@ -120,7 +159,9 @@ impl Engine {
     pub async fn why(&self, run: RunId) -> Result<Why, EngineError> {
         let facts = store::why::facts(&self.pool, run).await;
         let facts = facts.map_err(EngineError::on("read why the run is as it is"))?;
-        facts.map(Why::of).ok_or(EngineError::NoRun(run))
+        let mut facts = facts.ok_or(EngineError::NoRun(run))?;
+        self.vault.show_facts(run, &mut facts);
+        Ok(Why::of(facts))
     }
 
     /// The registered workers, oldest first; at most `limit` and [`PAGE_MAX`].
@@ -148,9 +189,8 @@ impl Engine {
         before: Option<RunId>,
         limit: i64,
     ) -> Result<Vec<Run>, EngineError> {
-        store::run::unfinished(&self.pool, before, limit.clamp(0, PAGE_MAX))
-            .await
-            .map_err(EngineError::on("list the runs"))
+        let found = store::run::unfinished(&self.pool, before, limit.clamp(0, PAGE_MAX)).await;
+        self.shown(found)
     }
 
     /// Runs of these statuses, newest first, older than `before`; at most `limit` and [`PAGE_MAX`].
@@ -166,9 +206,14 @@ impl Engine {
         before: Option<RunId>,
         limit: i64,
     ) -> Result<Vec<Run>, EngineError> {
-        store::run::list(&self.pool, statuses, before, limit.clamp(0, PAGE_MAX))
-            .await
-            .map_err(EngineError::on("list the runs"))
+        let found = store::run::list(&self.pool, statuses, before, limit.clamp(0, PAGE_MAX)).await;
+        self.shown(found)
+    }
+
+    fn shown(&self, found: Result<Vec<Run>, sqlx::Error>) -> Result<Vec<Run>, EngineError> {
+        let mut runs = found.map_err(EngineError::on("list the runs"))?;
+        runs.iter_mut().for_each(|run| self.vault.show_run(run));
+        Ok(runs)
     }
 
     /// What a run has done after step `after`, oldest step first, with all that was written; at most
@@ -186,7 +231,10 @@ impl Engine {
         limit: i64,
     ) -> Result<Vec<HistoryStep>, EngineError> {
         let stored = store::run::history(&self.pool, run, after, limit.clamp(0, PAGE_MAX)).await;
-        let stored = stored.map_err(EngineError::on("read the run's history"))?;
+        let mut stored = stored.map_err(EngineError::on("read the run's history"))?;
+        self.vault
+            .open_history(run, &mut stored)
+            .map_err(EngineError::sealed("read the run's history"))?;
         let steps: Result<Vec<_>, _> = stored.iter().map(HistoryStep::of).collect();
         steps.map_err(|source| EngineError::Unreadable {
             run,
@@ -216,8 +264,9 @@ impl Engine {
     /// The state of a run after its newest committed step.
     ///
     /// # Errors
-    /// [`EngineError::NoRun`] when there is no such run, [`EngineError::Unreadable`] when its state is
-    /// none of `S`, or the database's.
+    /// [`EngineError::NoRun`] when there is no such run, [`EngineError::NotBegun`] when it is to begin from
+    /// its thread's state and no worker has had it yet, [`EngineError::Unreadable`] when its state is none of
+    /// `S`, or the database's.
     ///
     /// # Cancel safety
     /// Reads only.
@@ -233,11 +282,15 @@ impl Engine {
     /// # Cancel safety
     /// Reads only.
     pub async fn checkpoint<S: State>(&self, run: RunId) -> Result<Checkpoint<S>, EngineError> {
-        let steps = store::load::steps(&self.pool, run)
+        let mut steps = store::load::steps(&self.pool, run)
             .await
             .map_err(EngineError::on("read the run's steps"))?;
+        self.vault
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed("read the run's steps"))?;
         if steps.is_empty() {
-            return Err(EngineError::NoRun(run));
+            self.run(run).await?;
+            return Err(EngineError::NotBegun(run));
         }
         checkpoint_of(&steps).map_err(|source| EngineError::Unreadable {
             run,
@@ -273,107 +326,12 @@ impl Engine {
         }
     }
 
-    /// Ends a run before its end. A run that is at work notices within a heartbeat. Child runs end with it
-    /// as their [`OnClose`](crate::OnClose) says.
-    ///
-    /// Returns whether there was something to cancel: a run that has ended stays as it ended.
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Call it again: a second time does no harm.
-    pub async fn cancel(&self, run: RunId) -> Result<bool, EngineError> {
-        let cancelled = store::run::cancel(&self.pool, run)
-            .await
-            .map_err(EngineError::on("cancel the run"))?;
-        if cancelled && let Err(error) = family::tell(&self.pool, run).await {
-            tracing::debug!(run.id = %run, %error, "could not tell of the run's end yet");
-        }
-        Ok(cancelled)
-    }
-
-    /// Has a paused run go on where it was, with all attempts of its retry policy before it; a run
-    /// that waits for its next attempt goes on now. Returns whether it was either.
-    ///
-    /// ```no_run
-    /// # use velo_engine::{Engine, RunStatus};
-    /// # async fn mend(engine: &Engine) -> Result<(), velo_engine::EngineError> {
-    /// for run in engine.unfinished(None, 100).await? {
-    ///     if run.status == RunStatus::Paused {
-    ///         println!("run {} needs attention: {:?}", run.id, run.error);
-    ///         // … mend what the error tells of, then:
-    ///         engine.resume(run.id).await?;
-    ///     }
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Call it again: a second time does no harm.
-    pub async fn resume(&self, run: RunId) -> Result<bool, EngineError> {
-        let resumed = store::run::resume(&self.pool, run)
-            .await
-            .map_err(EngineError::on("resume the run"))?;
-        self.hint();
-        Ok(resumed)
-    }
-
-    /// The open questions of a run and of the child runs that it waits for, however deep, or of all runs, oldest run first; at most `limit` and [`PAGE_MAX`].
-    ///
-    /// # Errors
-    /// The database's.
-    ///
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn questions(
-        &self,
-        run: Option<RunId>,
-        limit: i64,
-    ) -> Result<Vec<Question>, EngineError> {
-        store::wait::questions(&self.pool, run, limit.clamp(0, PAGE_MAX))
-            .await
-            .map_err(EngineError::on("list the open questions"))
-    }
-
-    /// Answers a question, and has its run go on. Of two answers one is accepted. One that the node
-    /// cannot read is given back: the question is open again, with a refusal.
-    ///
-    /// # Errors
-    /// [`EngineError::NotOpen`] when the question was answered, has expired, or its run went on without
-    /// it; [`EngineError::Unstorable`]; or the database's.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, the answer may or may not be accepted. A second try is refused if it was.
-    pub async fn answer(
-        &self,
-        question: &Question,
-        answer: &impl Serialize,
-    ) -> Result<(), EngineError> {
-        let answer = storable(answer)?;
-        let accepted = store::wait::answer(&self.pool, question, &answer)
-            .await
-            .map_err(EngineError::on("answer the question"))?;
-        if !accepted {
-            return Err(EngineError::NotOpen {
-                run: question.run,
-                name: question.name.clone(),
-            });
-        }
-        self.hint();
-        Ok(())
-    }
-
     /// Sends a message to a run, whether or not it waits for one. Messages of one name are taken in the
     /// order of their arrival, each once. With a `key`, a message that is sent again is the same one.
     ///
     /// # Errors
-    /// [`EngineError::NoRun`] when the run has ended or never was; [`EngineError::Unstorable`]; or the
-    /// database's.
+    /// [`EngineError::Ended`] when the run has ended, [`EngineError::NoRun`] when it never was;
+    /// [`EngineError::Unstorable`]; or the database's.
     ///
     /// # Cancel safety
     /// Dropped half-way, the message may or may not be sent: send it again with the same key.
@@ -412,14 +370,21 @@ impl Engine {
         payload: &impl Serialize,
         key: Option<&str>,
     ) -> Result<(), EngineError> {
-        let payload = storable(payload)?;
-        let sent = store::wait::send(conn, run, name, &payload, key)
+        let home = Home::named_of_run(run, "signal", name);
+        let payload = self
+            .vault
+            .seal_json(home, self.storable("message", payload)?)
+            .map_err(EngineError::sealed("send the message"))?;
+        let sent = store::wait::send(&mut *conn, run, name, &payload, key)
             .await
             .map_err(EngineError::on("send the message"))?;
         if sent {
-            Ok(())
-        } else {
-            Err(EngineError::NoRun(run))
+            return Ok(());
+        }
+        let found = store::run::get(conn, run).await;
+        match found.map_err(EngineError::on("send the message"))? {
+            Some(_) => Err(EngineError::Ended(run)),
+            None => Err(EngineError::NoRun(run)),
         }
     }
 
@@ -465,9 +430,26 @@ impl Engine {
         after: i64,
         limit: i64,
     ) -> Result<Vec<Event>, EngineError> {
-        events::read(&self.pool, &events::run_stream(run), after, limit)
+        const READING: &str = "read the run's events";
+        let mut found = events::read(&self.pool, &events::run_stream(run), after, limit)
             .await
-            .map_err(EngineError::on("read the run's events"))
+            .map_err(EngineError::on(READING))?;
+        found
+            .iter_mut()
+            .try_for_each(|event| self.vault.open_event(run, event))
+            .map_err(EngineError::sealed(READING))?;
+        Ok(found)
+    }
+
+    /// The value as it can be stored.
+    pub(crate) fn storable(
+        &self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<serde_json::Value, EngineError> {
+        let value = storable::to_value(name, value)?;
+        self.vault.limits().check_json(name, None, &value)?;
+        Ok(value)
     }
 
     /// Wakes workers that wait. What is lost here is found by their own looking.
@@ -538,6 +520,14 @@ pub enum EngineError {
         /// The step.
         seq: i32,
     },
+    /// The graph has no node of this name.
+    #[error("the graph {graph} has no node `{node}`")]
+    NoNode {
+        /// The graph's name and version.
+        graph: String,
+        /// The node.
+        node: String,
+    },
     /// The run is one of another graph than the given one.
     #[error("run {run} is one of the graph `{graph}` and not of `{given}`: give that graph")]
     OtherGraph {
@@ -559,9 +549,25 @@ pub enum EngineError {
         #[source]
         source: AdvanceError,
     },
+    /// There is no operation of this number.
+    #[error("there is no operation {0}: see the list")]
+    NoBulk(i64),
+    /// A gate cannot be limited like this.
+    #[error("could not set the limit")]
+    Allowance(#[source] BadAllowance),
     /// A worker has the run at this moment.
     #[error("run {0} is at work: wait until it is paused or waits, or try again")]
     AtWork(RunId),
+    /// The code cannot go on with the run.
+    #[error("{graph} cannot go on with run {run}: {}", .misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Unfit {
+        /// The run.
+        run: RunId,
+        /// The graph and version.
+        graph: String,
+        /// Why.
+        misfits: Vec<Misfit>,
+    },
     /// The run has ended.
     #[error("run {0} has ended: fork it instead")]
     Ended(RunId),
@@ -589,15 +595,44 @@ pub enum EngineError {
         /// The step.
         seq: i32,
     },
+    /// A breakpoint is at a node that the graph does not have.
+    #[error("the graph {graph} has no node `{node}`: give a breakpoint at one that it has")]
+    UnknownNode {
+        /// The graph.
+        graph: String,
+        /// The node.
+        node: String,
+    },
     /// The question is not open.
     #[error(
-        "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on"
+        "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on; \
+         open now: {}", listed(.open)
     )]
     NotOpen {
         /// The run.
         run: RunId,
+        /// The question; empty when any would have done.
+        name: String,
+        /// The questions of the run that are open now.
+        open: Vec<String>,
+    },
+    /// Several questions are open, and the answer does not say which one it is for.
+    #[error("run {run} asks several questions: answer one of {}", listed(.open))]
+    SeveralOpen {
+        /// The run.
+        run: RunId,
+        /// Their names, or their ids where several have one name.
+        open: Vec<String>,
+    },
+    /// The answer is none that the question's schema allows. The question stays open.
+    #[error("the answer to `{name}` of run {run} does not fit: {}", .problems.join("; "))]
+    BadAnswer {
+        /// The run.
+        run: RunId,
         /// The question.
         name: String,
+        /// What is wrong, each with the JSON pointer of its place.
+        problems: Vec<String>,
     },
     /// The thread has a run that has not ended.
     #[error("thread `{thread}` is busy with run {run}: wait for it, or cancel it")]
@@ -607,15 +642,79 @@ pub enum EngineError {
         /// Its live run.
         run: RunId,
     },
+    /// The thread has had a run, and was not to have another.
+    #[error("thread `{thread}` had run {run}, which has ended ({})", .status.as_str())]
+    ThreadClosed {
+        /// The thread.
+        thread: String,
+        /// Its last run.
+        run: RunId,
+        /// How that has ended.
+        status: RunStatus,
+    },
+    /// Too many runs wait for their turn on the thread.
+    #[error(
+        "{waiting} runs wait for their turn on thread `{thread}`: try again when some have begun"
+    )]
+    LineFull {
+        /// The thread.
+        thread: String,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The run waits for its turn on its thread, or for a worker to make its first step.
+    #[error("run {0} has not begun: see why it waits")]
+    NotBegun(RunId),
+    /// No task of the run has failed.
+    #[error("no task of run {0} has failed: see why it waits, or resume it")]
+    NothingFailed(RunId),
+    /// An input of a thread cannot be written to its state.
+    #[error("the input cannot be written to the state")]
+    BadInput {
+        /// Why.
+        #[source]
+        source: crate::ConcurrentUpdate,
+    },
+    /// There is no worker of this id.
+    #[error("there is no worker {0}: it has stopped, or was given up")]
+    NoWorker(i32),
+    /// The thread that is to be copied to has runs.
+    #[error("thread `{0}` has runs: copy to one that has none")]
+    ThreadNotEmpty(String),
+    /// The thread that is to be copied has too many runs.
+    #[error(
+        "thread `{thread}` has more than {most} runs: copy its runs one by one, or prune it first"
+    )]
+    ThreadTooLong {
+        /// The thread.
+        thread: String,
+        /// The limit.
+        most: usize,
+    },
     /// Another run has the id that was asked for.
     #[error("another run was started with the id {0}: take another id")]
     IdTaken(RunId),
-    /// A state, an answer or a message has no JSON form, or one that cannot be stored.
+    /// A value could not be read back as it was.
+    #[error(transparent)]
+    BadValue(#[from] BadValue),
+    /// A value is larger than it may be.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A state, an answer or a message has no JSON form.
     #[error("could not store the value: it has no JSON form that can be read back")]
     Unstorable {
         /// The cause.
         #[source]
         source: serde_json::Error,
+    },
+    /// Something cannot be sealed or opened; see [`codec`](crate::codec).
+    #[error("could not {doing}")]
+    Sealed {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: SealError,
     },
     /// What is stored does not fit the type.
     #[error(
@@ -635,26 +734,38 @@ impl EngineError {
         move |source| Self::Database { doing, source }
     }
 
+    pub(crate) fn sealed(doing: &'static str) -> impl FnOnce(SealError) -> Self {
+        move |source| Self::Sealed { doing, source }
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { source, .. } => store::is_transient(source),
-            Self::ThreadBusy { .. } | Self::AtWork(_) => true,
+            Self::ThreadBusy { .. }
+            | Self::LineFull { .. }
+            | Self::AtWork(_)
+            | Self::NotBegun(_) => true,
             _ => false,
         }
     }
 }
 
-/// The value as jsonb takes it.
-fn storable(value: &impl Serialize) -> Result<serde_json::Value, EngineError> {
-    let unstorable = |source| EngineError::Unstorable { source };
-    let value = serde_json::to_value(value).map_err(unstorable)?;
-    if has_nul(&value) {
-        let refused = "text with a NUL character cannot be stored";
-        return Err(unstorable(serde::ser::Error::custom(refused)));
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
     }
-    Ok(value)
+    names.join(", ")
+}
+
+impl From<NotStorable> for EngineError {
+    fn from(error: NotStorable) -> Self {
+        match error {
+            NotStorable::Bad(bad) => Self::BadValue(bad),
+            NotStorable::Json(source) => Self::Unstorable { source },
+        }
+    }
 }
 
 pub(crate) fn has_nul(value: &serde_json::Value) -> bool {

@@ -79,6 +79,9 @@ pub enum NodeErrorKind {
     },
     /// The engine could not use what the node returned. Not tried again: the code must be mended.
     Refused,
+    /// What is stored of the run cannot be read, such as for want of a key; see [`codec`](crate::codec). Not
+    /// tried again: once it can be read, resume the run.
+    Unreadable,
 }
 
 impl NodeError {
@@ -157,7 +160,7 @@ impl NodeError {
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self.kind {
-            NodeErrorKind::Permanent | NodeErrorKind::Refused => true,
+            NodeErrorKind::Permanent | NodeErrorKind::Refused | NodeErrorKind::Unreadable => true,
             NodeErrorKind::TimedOut { limit, .. } => limit.is_final(),
             _ => false,
         }

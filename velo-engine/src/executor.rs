@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::breakpoint::Breakpoints;
 use crate::next::Next;
 use crate::shape::Shape;
 use crate::state::{ConcurrentUpdate, State};
@@ -33,6 +34,10 @@ pub struct Checkpoint<S> {
     pub joins: BTreeMap<usize, Arrivals>,
     /// Steps that this run may take, when it was started with a limit of its own.
     pub step_limit: Option<u64>,
+    /// Where this run is paused, beside where its graph says.
+    pub breakpoints: Breakpoints,
+    /// The nodes of the step before after whose work the run is to be paused.
+    pub halted_after: Vec<String>,
 }
 
 /// One execution of one node in one step.
@@ -129,6 +134,8 @@ pub fn begin<S: State>(shape: &Shape<S>, state: S) -> Checkpoint<S> {
         deferred,
         joins,
         step_limit: None,
+        breakpoints: Breakpoints::default(),
+        halted_after: Vec::new(),
     }
 }
 
@@ -191,6 +198,7 @@ impl<S: State> Checkpoint<S> {
         }
         let planned = plan.settle()?;
         self.state.apply(updates)?;
+        self.halted_after = self.to_halt_after(shape);
         self.tasks = planned.tasks;
         self.deferred = planned.deferred;
         self.joins = planned.joins;

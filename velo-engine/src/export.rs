@@ -17,7 +17,8 @@ const VERSION: u32 = 1;
 /// Most steps that an export can have.
 const STEPS_MAX: usize = 100_000;
 
-/// A run with all that is stored of it, as JSON. What was stored as JSON is readable in it.
+/// A run with all that is stored of it, as JSON. What was stored as JSON is readable in it; what was sealed
+/// is sealed in it, until it is [opened](Engine::open_export).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunExport {
     /// `velo.run`.
@@ -125,19 +126,25 @@ pub enum BadExport {
 impl Payload {
     fn of(hex: &str) -> Self {
         let digits = hex.strip_prefix("\\x").unwrap_or(hex);
-        let as_hex = || Self::Hex(digits.to_owned());
-        let Some(text) = bytes(digits).and_then(|bytes| String::from_utf8(bytes).ok()) else {
-            return as_hex();
+        bytes(digits).map_or_else(
+            || Self::Hex(digits.to_owned()),
+            |bytes| Self::of_bytes(&bytes),
+        )
+    }
+
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Self::Hex(digits(bytes));
         };
-        match serde_json::from_str::<Value>(&text) {
+        match serde_json::from_str::<Value>(text) {
             Ok(value) if is_exact(&value) => Self::Json(value),
-            Ok(_) => Self::Text(text),
-            Err(_) => as_hex(),
+            Ok(_) => Self::Text(text.to_owned()),
+            Err(_) => Self::Hex(digits(bytes)),
         }
     }
 
     /// The bytes, if it can be read.
-    fn to_bytes(&self) -> Option<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
         match self {
             Self::Json(value) => serde_json::to_vec(value).ok(),
             Self::Text(text) => Some(text.clone().into_bytes()),
@@ -147,12 +154,7 @@ impl Payload {
 
     /// As Postgres reads bytea.
     fn to_column(&self) -> Option<String> {
-        use std::fmt::Write as _;
-        let mut column = "\\x".to_owned();
-        for byte in self.to_bytes()? {
-            write!(column, "{byte:02x}").expect("a String takes all that is written");
-        }
-        Some(column)
+        Some(format!("\\x{}", digits(&self.to_bytes()?)))
     }
 }
 
@@ -164,6 +166,14 @@ fn is_exact(value: &Value) -> bool {
         Value::Object(fields) => fields.values().all(is_exact),
         Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
+}
+
+fn digits(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        write!(digits, "{byte:02x}").expect("a String takes all that is written");
+        digits
+    })
 }
 
 fn bytes(digits: &str) -> Option<Vec<u8>> {
@@ -184,10 +194,11 @@ const BYTES: [(&str, &[&str]); 3] = [
 ];
 
 impl Engine {
-    /// All that is stored of a run, as it is at one moment.
+    /// All that is stored of a run, as it is at one moment. What is sealed stays so: see
+    /// [`open_export`](Self::open_export).
     ///
     /// # Errors
-    /// [`EngineError::NoRun`], [`EngineError::BadExport`] when it has more than a hundred thousand steps,
+    /// [`EngineError::NoRun`], [`EngineError::NotBegun`], [`EngineError::BadExport`] when it has more than a hundred thousand steps,
     /// or the database's.
     ///
     /// # Cancel safety
@@ -201,6 +212,9 @@ impl Engine {
             .await
             .map_err(EngineError::on(EXPORTING))?;
         let mut document = found.ok_or(EngineError::NoRun(run))?;
+        if document["steps"].as_array().is_none_or(Vec::is_empty) {
+            return Err(EngineError::NotBegun(run));
+        }
         for (rows, columns) in BYTES {
             let rows = document[rows].as_array_mut().into_iter().flatten();
             for row in rows {
@@ -216,12 +230,26 @@ impl Engine {
         serde_json::from_value(document).map_err(|source| EngineError::Unstorable { source })
     }
 
-    /// Brings an exported run into this database, under a new id, which is returned. One that had
-    /// ended has ended here too; any other is paused, so that it does not go on in two places: stop the
-    /// original, then [resume](Self::resume) this one. Fences and times are those that it had.
+    /// The same export with all that is sealed in it opened, by the codec of this engine: for people to read.
     ///
     /// # Errors
-    /// [`EngineError::BadExport`] when it is no export that can be read; [`EngineError::ThreadBusy`] when
+    /// [`EngineError::Sealed`] when something does not open, or [`EngineError::BadExport`].
+    pub fn open_export(&self, export: &RunExport) -> Result<RunExport, EngineError> {
+        let unstorable = |source| EngineError::Unstorable { source };
+        let mut document = serde_json::to_value(export).map_err(unstorable)?;
+        let id = RunId::from_i64(export.run.id);
+        let open = self.vault().rewrite(&mut document, id, None);
+        open.map_err(EngineError::sealed("open the export"))?;
+        serde_json::from_value(document).map_err(unstorable)
+    }
+
+    /// Brings an exported run into this database, under a new id, which is returned. One that had
+    /// ended has ended here too; any other is paused, so that it does not go on in two places: stop the
+    /// original, then [resume](Self::resume) this one. Fences and times are those that it had. What is
+    /// sealed in it is opened, and all of it sealed anew if this engine has a codec.
+    ///
+    /// # Errors
+    /// [`EngineError::Sealed`] when something does not open; [`EngineError::BadExport`] when it is no export that can be read; [`EngineError::ThreadBusy`] when
     /// its thread has a live run here; or the database's.
     ///
     /// # Cancel safety
@@ -229,10 +257,14 @@ impl Engine {
     /// paused, under an id that nobody knows: see the paused runs.
     pub async fn import(&self, export: &RunExport) -> Result<RunId, EngineError> {
         const IMPORTING: &str = "import the run";
-        check(export).map_err(EngineError::BadExport)?;
+        let opened = self.open_export(export)?;
+        check(&opened).map_err(EngineError::BadExport)?;
         let id = RunId::random();
         let mut document =
-            serde_json::to_value(export).map_err(|source| EngineError::Unstorable { source })?;
+            serde_json::to_value(&opened).map_err(|source| EngineError::Unstorable { source })?;
+        self.vault()
+            .rewrite(&mut document, RunId::from_i64(export.run.id), Some(id))
+            .map_err(EngineError::sealed(IMPORTING))?;
         for (rows, columns) in BYTES {
             let rows = document[rows].as_array_mut().into_iter().flatten();
             for (seq, row) in (0..).zip(rows) {
@@ -271,7 +303,7 @@ impl Engine {
             return Ok(id);
         }
         let thread = export.run.thread.clone().unwrap_or_default();
-        let live = store::start::live_run(self.pool(), &thread)
+        let live = store::thread::live_run(self.pool(), &thread)
             .await
             .map_err(EngineError::on(IMPORTING))?;
         match live {

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 
 use crate::run_id::RunId;
 use crate::store;
+use crate::store::steer::Ending;
 
 /// Most ends that one call tells of; the rest is left for the next look.
 const TOLD_MAX: usize = 1_000;
@@ -52,7 +53,7 @@ async fn cancel_children(
         let children = store::child::to_cancel(pool, run, PAGE).await?;
         let is_last = i64::try_from(children.len()).is_ok_and(|found| found < PAGE);
         for child in children {
-            store::run::cancel(pool, child).await?;
+            store::steer::end_now(pool, child, Ending::CANCELLED).await?;
             // What does not fit has its own row, and is found by the next look.
             if left.len() < TOLD_MAX {
                 left.push(child);

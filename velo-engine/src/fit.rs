@@ -1,10 +1,12 @@
 //! Whether code can go on with a run: decided by what is stored, in pure code.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::check::Misfit;
 use crate::code::{Form, JoinForm, Need};
 use crate::executor::Checkpoint;
 use crate::graph::Graph;
@@ -44,6 +46,62 @@ pub(crate) fn needs<S: State>(
         needs.push(Need::Shape(fingerprint));
     }
     needs
+}
+
+/// What keeps the graph from going on with a run that stands here: what it [needs], and what its nodes
+/// could not read.
+pub(crate) fn misfits<S: State>(
+    graph: &Graph<S>,
+    checkpoint: &Checkpoint<S>,
+    had: Option<(Uuid, Option<&Value>)>,
+) -> Vec<Misfit> {
+    let needs = needs(graph, checkpoint, had).into_iter();
+    let mut misfits: Vec<Misfit> = needs
+        .map(|need| match need {
+            Need::Node(node) => Misfit::NodeGone { node },
+            Need::Shape(_) | Need::Reads(_) | Need::Writes(_) => Misfit::JoinsChanged,
+        })
+        .collect();
+    for task in checkpoint.tasks.iter().chain(&checkpoint.deferred) {
+        let read = graph
+            .work(&task.node)
+            .map(|work| work.reads(task.input.as_ref()));
+        if let Some(Err(error)) = read {
+            misfits.push(Misfit::InputChanged {
+                node: task.node.clone(),
+                message: error.to_string(),
+            });
+        }
+    }
+    misfits
+}
+
+/// Why what is stored cannot be read.
+pub(crate) fn misfit_of(error: &ReplayError) -> Misfit {
+    match error {
+        ReplayError::Newer { stored, version } => Misfit::NewerState {
+            stored: *stored,
+            version: *version,
+        },
+        ReplayError::Older { stored, oldest } => Misfit::NoUpcast {
+            stored: *stored,
+            oldest: *oldest,
+        },
+        ReplayError::Underway { stored, .. } => Misfit::StepUnderway { stored: *stored },
+        ReplayError::NoNode { node } => Misfit::NodeGone { node: node.clone() },
+        ReplayError::Codec(_) | ReplayError::Conflict(_) | ReplayError::Mixed { .. } => {
+            let mut causes = vec![error.to_string()];
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                causes.push(error.to_string());
+                cause = error.source();
+            }
+            causes.dedup();
+            Misfit::Unreadable {
+                message: causes.join(": "),
+            }
+        }
+    }
 }
 
 /// Whether the joins that have begun to wait are those of the graph, by their places. Of joins that

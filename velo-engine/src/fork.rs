@@ -17,6 +17,7 @@ use crate::shape::Shape;
 use crate::start::Start;
 use crate::state::State;
 use crate::store;
+use crate::terms::{Terms, terms};
 use crate::turn::checkpoint_of;
 
 /// A step of a run, from which another one was forked.
@@ -54,9 +55,12 @@ impl Engine {
         run: RunId,
         seq: i32,
     ) -> Result<Checkpoint<S>, EngineError> {
-        let steps = store::origin::steps_at(self.pool(), run, seq)
+        let mut steps = store::origin::steps_at(self.pool(), run, seq)
             .await
             .map_err(EngineError::on("read the run's steps"))?;
+        self.vault()
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed("read the run's steps"))?;
         if steps.last().is_none_or(|step| step.seq != seq) {
             // A run that is not there is told from one that has not come so far.
             self.run(run).await?;
@@ -103,13 +107,11 @@ impl Engine {
             graph,
             origin: Origin { run, seq },
             edit: Edit::default(),
-            id: None,
-            thread: None,
-            priority: 0,
+            terms: Terms::default(),
         }
     }
 
-    /// Where a run was forked from, then where that one was, and so on; empty for a run that was
+    /// Where a run was forked or copied from, then where that one was, and so on; empty for a run that was
     /// started. At most a thousand, and none before a run that was deleted.
     ///
     /// # Errors
@@ -123,7 +125,7 @@ impl Engine {
             .map_err(EngineError::on("read where the run comes from"))
     }
 
-    /// The runs that were forked from a run, oldest first; at most `limit` and [`PAGE_MAX`].
+    /// The runs that were forked or copied from a run, oldest first; at most `limit` and [`PAGE_MAX`].
     ///
     /// # Errors
     /// The database's.
@@ -144,9 +146,7 @@ pub struct Fork<'a, S: State> {
     graph: &'a Graph<S>,
     origin: Origin,
     edit: Edit<S>,
-    id: Option<RunId>,
-    thread: Option<String>,
-    priority: i16,
+    terms: Terms,
 }
 
 impl<'a, S: State> Fork<'a, S> {
@@ -163,23 +163,7 @@ impl<'a, S: State> Fork<'a, S> {
         self
     }
 
-    /// Forks into a thread, as [`Start::thread`].
-    pub fn thread(mut self, name: impl Into<String>) -> Self {
-        self.thread = Some(name.into());
-        self
-    }
-
-    /// Gives the new run an id of your own, as [`Start::id`].
-    pub fn id(mut self, id: RunId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// Lets runs of a lower number go first; zero otherwise.
-    pub fn priority(mut self, priority: i16) -> Self {
-        self.priority = priority;
-        self
-    }
+    terms!();
 
     /// Forks when the transaction of `conn` commits, and only then, as [`Start::in_tx`].
     ///
@@ -213,13 +197,8 @@ impl<'a, S: State> Fork<'a, S> {
             return Err(EngineError::NothingToDo { run, seq });
         }
         let mut start = Start::forked(self.engine, self.graph, checkpoint, self.origin);
-        if let Some(id) = self.id {
-            start = start.id(id);
-        }
-        if let Some(thread) = self.thread {
-            start = start.thread(thread);
-        }
-        Ok(start.priority(self.priority))
+        start.terms = self.terms;
+        Ok(start)
     }
 }
 
@@ -278,6 +257,8 @@ impl<S: State> Edit<S> {
             let updates = self.updates.into_iter().map(|update| ("the edit", update));
             checkpoint.state.apply(updates.collect())?;
         }
+        // What was done by hand is nobody's work.
+        checkpoint.halted_after.clear();
         let tasks = checkpoint.tasks.iter().chain(&checkpoint.deferred);
         let known = |task: &&Task| shape.node_name(&task.node).is_none();
         match tasks.into_iter().find(known) {
@@ -304,7 +285,7 @@ impl<S: State> fmt::Debug for Fork<'_, S> {
             .field("graph", &self.graph)
             .field("origin", &self.origin)
             .field("as_node", &self.edit.node)
-            .field("thread", &self.thread)
+            .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
 }

@@ -48,9 +48,10 @@ pub struct Graph<S: State> {
     inner: Arc<Inner<S>>,
 }
 
+#[derive(Clone)]
 struct Inner<S: State> {
     shape: Shape<S>,
-    nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
+    nodes: BTreeMap<&'static str, Arc<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
@@ -59,6 +60,8 @@ struct Inner<S: State> {
     /// What the queue calls its runs.
     queued: String,
     continues: BTreeSet<u32>,
+    /// JSON Schemas of answers, by node and question.
+    answers: BTreeMap<(&'static str, String), Value>,
     fingerprint: Uuid,
 }
 
@@ -74,6 +77,7 @@ impl<S: State> Graph<S> {
             children: Vec::new(),
             handling: Handling::default(),
             continues: BTreeSet::new(),
+            answers: BTreeMap::new(),
         }
     }
 
@@ -121,6 +125,14 @@ impl<S: State> Graph<S> {
         codes.collect()
     }
 
+    /// Of what form answers to this question are, where the graph says so.
+    pub(crate) fn answer(&self, node: &str, question: &str) -> Option<&Value> {
+        let node = self.shape().node_name(node)?;
+        let base = question.split_once('/').map_or(question, |(base, _)| base);
+        let of = |name: &str| self.inner.answers.get(&(node, name.to_owned()));
+        of(question).or_else(|| of(base))
+    }
+
     /// What runs are pinned to that it goes on with.
     pub(crate) fn pinned(&self) -> Pinned<'_> {
         Pinned {
@@ -145,7 +157,7 @@ impl<S: State> Graph<S> {
         };
         self.is_of(queued)
             && match need {
-                Need::Node(node) => self.work(&node).is_some(),
+                Need::Node(node) => self.shape().node_name(&node).is_some(),
                 Need::Shape(fingerprint) => fingerprint == self.fingerprint(),
                 Need::Reads(version) => (S::OLDEST..=S::VERSION).contains(&version),
                 Need::Writes(version) => version == S::VERSION,
@@ -164,6 +176,18 @@ impl<S: State> Graph<S> {
 
     pub(crate) fn handling(&self) -> &Handling {
         &self.inner.handling
+    }
+
+    /// The graph with other work in its nodes.
+    #[cfg(feature = "test-kit")]
+    pub(crate) fn with_work(&self, mut work: impl FnMut(&'static str) -> Arc<dyn Work<S>>) -> Self {
+        let mut inner = (*self.inner).clone();
+        for (node, slot) in &mut inner.nodes {
+            *slot = work(node);
+        }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     pub(crate) fn work(&self, node: &str) -> Option<&dyn Work<S>> {
@@ -188,12 +212,13 @@ impl<S: State> fmt::Debug for Graph<S> {
 /// Collects the parts of a [`Graph`].
 pub struct GraphBuilder<S: State> {
     pub(crate) shape: ShapeBuilder<S>,
-    nodes: BTreeMap<&'static str, Box<dyn Work<S>>>,
+    nodes: BTreeMap<&'static str, Arc<dyn Work<S>>>,
     retries: BTreeMap<&'static str, RetryPolicy>,
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
     pub(crate) handling: Handling,
     continues: BTreeSet<u32>,
+    answers: BTreeMap<(&'static str, String), Value>,
 }
 
 impl<S: State> GraphBuilder<S> {
@@ -207,7 +232,7 @@ impl<S: State> GraphBuilder<S> {
             node: Arc::new(node),
             types: PhantomData::<fn() -> I>,
         };
-        self.nodes.insert(key.name(), Box::new(work));
+        self.nodes.insert(key.name(), Arc::new(work));
         self.shape = self.shape.node(key);
         self
     }
@@ -334,6 +359,29 @@ impl<S: State> GraphBuilder<S> {
         self
     }
 
+    /// Says of what form the answers are to a question that `node` asks, by a JSON Schema as
+    /// [`Ask::schema`](crate::Ask::schema) shows it, so that [`Engine::check`](crate::Engine::check) finds
+    /// open questions whose answers had another. A question of a loop, such as `age/3`, goes by what is
+    /// before the slash.
+    #[must_use]
+    pub fn answer<I>(
+        mut self,
+        node: NodeKey<S, I>,
+        question: impl Into<String>,
+        schema: Value,
+    ) -> Self {
+        self.answers.insert((node.name(), question.into()), schema);
+        self
+    }
+
+    /// Says what a node was called, in code that live runs have begun with: tasks of it go on as tasks of
+    /// `node`.
+    #[must_use]
+    pub fn renamed<I>(mut self, was: impl Into<String>, node: NodeKey<S, I>) -> Self {
+        self.shape = self.shape.renamed(was, node);
+        self
+    }
+
     /// Has runs of these versions of the graph go on with this one, at whatever step they are, as soon as a
     /// worker with it claims them; without it they stay with the version that they began with. A worker
     /// that has both versions leaves each run to its own.
@@ -361,6 +409,7 @@ impl<S: State> GraphBuilder<S> {
                 queued: code::with_state(&code, S::VERSION),
                 code,
                 continues,
+                answers: self.answers,
                 shape,
                 nodes: self.nodes,
                 retries: self.retries,
@@ -396,6 +445,9 @@ impl std::error::Error for ShapeErrors {}
 
 /// A node whose payload type is forgotten.
 pub(crate) trait Work<S: State>: Send + Sync {
+    /// Whether the node can read this payload.
+    fn reads(&self, input: Option<&Value>) -> Result<(), serde_json::Error>;
+
     /// Begins an attempt.
     fn begin(
         &self,
@@ -416,6 +468,10 @@ where
     I: DeserializeOwned + Send + Sync + 'static,
     N: Node<S, I>,
 {
+    fn reads(&self, input: Option<&Value>) -> Result<(), serde_json::Error> {
+        I::deserialize(input.unwrap_or(&Value::Null)).map(drop)
+    }
+
     fn begin(
         &self,
         scene: Arc<Scene>,

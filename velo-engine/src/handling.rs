@@ -47,7 +47,7 @@ impl From<&'static str> for FailureClass {
 }
 
 /// What is said of all nodes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Handling {
     limits: BTreeMap<&'static str, TimeLimit>,
     classed: BTreeMap<&'static str, Vec<(FailureClass, RetryPolicy)>>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::{FromRow, PgConnection, PgPool};
 
+use crate::gates::Gates;
 use crate::run_id::RunId;
 use crate::store;
 
@@ -33,6 +34,8 @@ pub struct Claim {
     pub code: String,
     /// Whether somebody cancelled the run: end it.
     pub is_cancelled: bool,
+    /// The queue that the run was started into.
+    pub queue: Option<String>,
 }
 
 /// A run for which something has come while a worker has it.
@@ -43,6 +46,21 @@ pub struct Call {
     pub run: RunId,
     /// Whether somebody cancelled it.
     pub is_cancelled: bool,
+    /// Whether an answer or a message has come.
+    pub is_poked: bool,
+    /// Whether it is to stop at its next step boundary.
+    pub is_halted: bool,
+}
+
+/// What a worker hears when it says that it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// Its leases hold.
+    Held,
+    /// Its leases hold, and somebody has asked it to stop in order.
+    Draining,
+    /// It was given up: it holds no lease any more.
+    GivenUp,
 }
 
 /// A worker on the same host.
@@ -106,18 +124,23 @@ impl Incarnation {
         store::lease::advertise(pool, self.id, codes).await
     }
 
-    /// Says that the worker lives; `false` when it was given up: then it holds no lease any more.
+    /// Says that the worker lives.
     ///
     /// # Errors
     /// The database's.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn heartbeat(self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        store::lease::heartbeat(conn, self.id, self.ttl).await
+    pub async fn heartbeat(self, conn: &mut PgConnection) -> Result<Beat, sqlx::Error> {
+        let beat = store::lease::heartbeat(conn, self.id, self.ttl).await?;
+        Ok(match beat {
+            Some(false) => Beat::Held,
+            Some(true) => Beat::Draining,
+            None => Beat::GivenUp,
+        })
     }
 
-    /// Those of its runs for which something has come: a cancellation, an answer, a message.
+    /// Those of its runs for which something has come: a cancellation, an answer, a message, a word to stop.
     ///
     /// # Errors
     /// The database's.
@@ -129,7 +152,7 @@ impl Incarnation {
     }
 
     /// Leases up to `limit` ready runs of the graphs called `codes`, those of lowest priority number
-    /// and longest wait first; with `only`, that one run if it is among them.
+    /// and longest wait first, where a number is worth a minute of waiting; with `only`, that one run if it is among them.
     ///
     /// # Errors
     /// The database's; one with SQLSTATE `VL001` when the worker was given up.
@@ -181,6 +204,8 @@ pub const GIVEN_UP: &str = "VL001";
 pub struct Woken {
     /// Runs whose time had come.
     pub runs: usize,
+    /// Those of them that are of queues, which let them into the line.
+    pub held: usize,
     /// How long until the next one's comes.
     pub next_in: Option<Duration>,
 }
@@ -193,10 +218,11 @@ pub struct Woken {
 /// # Cancel safety
 /// Nothing is lost.
 pub async fn wake(pool: &PgPool) -> Result<Woken, sqlx::Error> {
-    let (runs, seconds) = store::lease::wake(pool).await?;
+    let (runs, held, seconds) = store::lease::wake(pool).await?;
     let duration = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok();
     Ok(Woken {
         runs: usize::try_from(runs).unwrap_or(0),
+        held: usize::try_from(held).unwrap_or(0),
         next_in: seconds.and_then(duration),
     })
 }
@@ -218,6 +244,20 @@ pub async fn queue_age(
         (code, age.unwrap_or_default())
     });
     Ok(ages.collect())
+}
+
+/// How many runs of each code could be claimed now, counted up to ten thousand.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Reads only.
+pub async fn queue_ready(
+    pool: &PgPool,
+    codes: &[String],
+) -> Result<Vec<(String, i32)>, sqlx::Error> {
+    store::overview::ready(pool, codes).await
 }
 
 /// Tells parents and children of runs that have ended, where the worker that ended them has not, since it
@@ -263,6 +303,53 @@ pub async fn take_over(pool: &PgPool) -> Result<usize, sqlx::Error> {
         }
     }
     Ok(runs)
+}
+
+/// Lets runs of a queue go on that wait for one of it to give its place back; returns how many. Who gives
+/// back a run of a [queue](Claim::queue) calls it; what is lost here is found by [`tend_gates`].
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub async fn balance(pool: &PgPool, queue: &str) -> Result<usize, sqlx::Error> {
+    let let_in = store::gate::balance(pool, queue).await?;
+    Ok(usize::try_from(let_in).unwrap_or(0))
+}
+
+/// What a look at the gates found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tended {
+    /// Runs that were let into the line, or called since there is a place for them.
+    pub let_in: usize,
+    /// How long until a rate lets the next one in.
+    pub next_in: Option<Duration>,
+    /// Where the next look is to go on; empty at the end.
+    pub next_after: String,
+    /// Whether anything is paused or limited by name.
+    pub is_used: bool,
+}
+
+/// Looks at queues after `after`, and at all who wait for a permit: lets in whom there is a place for, since a
+/// worker died or did not say. Tells `gates` what is paused.
+///
+/// # Errors
+/// The database's.
+///
+/// # Cancel safety
+/// Nothing is lost.
+pub async fn tend_gates(pool: &PgPool, after: &str, gates: &Gates) -> Result<Tended, sqlx::Error> {
+    let tended = store::gate::tend(pool, after).await?;
+    let is_used = !tended.names.is_empty();
+    gates.learn(tended.names);
+    let duration = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    Ok(Tended {
+        let_in: usize::try_from(tended.let_in).unwrap_or(0),
+        next_in: tended.next_in.and_then(duration),
+        next_after: tended.last_lane.unwrap_or_default(),
+        is_used,
+    })
 }
 
 /// The workers registered on `host`: a name for one boot of one machine and one namespace of process

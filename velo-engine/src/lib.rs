@@ -48,8 +48,13 @@
 //! | lay out the graph | [`Graph::builder`], [`GraphBuilder`] |
 //! | say what a failure means | [`NodeError`], [`Again`], [`RetryPolicy`] |
 //! | start, watch, resume and cancel runs | [`Engine`], [`Start`], [`Run`] |
+//! | limit what the fleet does at once, and how fast | [`Gate`], [`Allowance`], [`Start::queue`], [`Context::limit`] |
 //! | follow a run as it goes on, from any process | [`Engine::stream`], [`Streamed`], [`Position`] |
+//! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
+//! | see how all runs stand | [`Engine::watch`] |
+//! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
 //! | start runs by the calendar | [`schedule`] |
+//! | draw a graph or a run | [`Shape::mermaid`], [`Outline::layout`], [`Engine::progress`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
 //! | have the work done | `Worker` in the crate `velo-worker` |
 //! | test a graph on a database of its own | the feature `test-kit`, module `test_kit` |
@@ -63,11 +68,14 @@
 extern crate self as velo_engine;
 
 pub mod code;
+pub mod codec;
 pub mod events;
 pub mod executor;
 pub mod failpoint;
 pub mod item;
+pub mod json_schema;
 pub mod lease;
+pub mod limits;
 mod loader;
 pub mod metrics;
 #[cfg(feature = "embedded-postgres")]
@@ -76,53 +84,87 @@ pub mod reducer;
 pub mod schedule;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
+pub mod trace;
 
 mod admission;
+mod breakpoint;
+mod bulk;
+mod check;
 mod context;
+mod copy;
 mod delete;
 mod diff;
 mod edit;
 mod engine;
 mod error;
 mod export;
+mod failures;
 mod family;
+mod fence;
+mod fingerprint;
 mod fit;
 mod fork;
+mod gate;
+mod gates;
 mod graph;
 mod handling;
 mod health;
 mod history;
 mod migrate;
+mod move_run;
 mod next;
 mod node;
 mod node_failure;
 mod observed;
 mod operate;
+mod outline;
+mod overview;
+mod picture;
 mod pieces;
 mod places;
+mod progress;
+mod question;
+mod reencrypt;
 mod resources;
 mod retry;
+mod rule;
+mod run_filter;
 mod run_id;
 mod schema;
 mod shape;
 mod start;
 mod state;
+mod storable;
 mod store;
 mod stored;
 mod stream;
 mod subgraph;
+mod terms;
+mod thread;
 mod time_limit;
 mod turn;
+mod value;
+mod vault;
 mod wait;
 mod why;
 
-pub use context::{Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, StepKey};
+pub use breakpoint::Breakpoints;
+pub use bulk::{Bulk, BulkAction, BulkStatus};
+pub use check::{BrokenRun, BrokenSchedule, Check, CodeCheck, Misfit};
+pub use context::{
+    Ask, Child, ChildEnd, Context, FencedTransaction, NodeTransaction, Select, StepKey,
+};
+pub use copy::COPY_MAX;
 pub use diff::{Change, Diff, DiffError};
 pub use edit::StateEdit;
-pub use engine::{Engine, EngineError, PAGE_MAX, Question, Run, RunStatus, Step, WorkerInfo};
+pub use engine::{Engine, EngineError, PAGE_MAX, Run, RunStatus, Step, WorkerInfo};
 pub use error::{Again, NodeError, NodeErrorKind, NodeResult};
 pub use export::{BadExport, ExportedRun, ExportedStep, Payload, RunExport};
+pub use failures::FailureGroup;
+pub use fence::{Fence, NoFence};
 pub use fork::{Fork, Origin};
+pub use gate::{Allowance, BadAllowance, Gate, GateInfo, NoGate, Rate};
+pub use gates::Gates;
 pub use graph::{Graph, GraphBuilder, ShapeErrors};
 pub use handling::FailureClass;
 pub use health::{Finding, Grade, examine};
@@ -133,10 +175,18 @@ pub use next::{Next, UpdateRoute};
 pub use node::{Node, NodeKey};
 pub use node_failure::NodeFailure;
 pub use observed::{Happening, Observed};
+pub use outline::{Outline, OutlineNode, Way, WayKind};
+pub use overview::{GraphLoad, Overview, Rates, Watch};
+pub use picture::{Layout, PlacedLine, PlacedNode, Point};
 pub use pieces::Pieces;
 pub use places::Places;
+pub use progress::{NodeProgress, NodeState, PROGRESS_STEPS_MAX, RunProgress};
+pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
+pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;
 pub use retry::RetryPolicy;
+pub use rule::{FieldRule, MergeRule, RuleError};
+pub use run_filter::RunFilter;
 pub use run_id::RunId;
 pub use schema::{ReplayError, Written};
 pub use shape::{
@@ -146,6 +196,7 @@ pub use start::Start;
 pub use state::{
     CodecError, ConcurrentUpdate, FieldWrites, Overwrite, State, StoredWrite, Update, Write, Writes,
 };
+pub use storable::{BadValue, Unstored};
 pub use store::child::{ChildRun, OnClose};
 pub use store::run::CHANNEL as QUEUE_CHANNEL;
 pub use store::{STATEMENTS, is_transient};
@@ -153,10 +204,12 @@ pub use stream::{
     BadPosition, Level, Lost, Position, Replay, RunStream, StreamBuilder, StreamItem, StreamMode,
     Streamed,
 };
+pub use thread::{IfBusy, IfClosed, LINE_MAX, Thread};
 pub use time_limit::{Limit, TimeLimit};
 pub use turn::{Commit, Reach, Serve, Setting, TurnEnd};
+pub use vault::Vault;
 pub use velo_engine_macros::State;
-pub use why::{AwaitedChild, Why};
+pub use why::{AwaitedChild, HeldBack, HeldUp, Why};
 
 /// All that a graph's definition needs.
 pub mod prelude {

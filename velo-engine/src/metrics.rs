@@ -19,6 +19,9 @@ pub const RUNS_PAUSED: &str = "velo_runs_paused_total";
 /// Writes of a turn, other than steps, that had to be tried again since the database was away; label `graph`.
 pub const WRITE_RETRIES: &str = "velo_write_retries_total";
 
+/// Pieces of what nodes said that could not be kept: readers are told of a gap.
+pub const PIECES_LOST: &str = "velo_pieces_lost_total";
+
 /// An attempt came to an end.
 pub(crate) fn attempt(graph: &str, node: &str, outcome: &'static str, took: Duration) {
     let (graph, node) = (graph.to_owned(), node.to_owned());
@@ -41,6 +44,11 @@ pub(crate) fn commit(graph: &str, verdict: &'static str) {
 /// A run was paused.
 pub(crate) fn paused(graph: &str) {
     metrics::counter!(RUNS_PAUSED, "graph" => graph.to_owned()).increment(1);
+}
+
+/// Something that a node said is lost.
+pub(crate) fn piece_lost() {
+    metrics::counter!(PIECES_LOST).increment(1);
 }
 
 /// A write is tried again.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::node::NodeKey;
 use crate::state::{State, Update};
+use crate::storable;
 
 /// The outcome of a node: updates of the state and, if any, an explicit route.
 ///
@@ -98,7 +99,7 @@ impl<S: State> Next<S> {
     /// Also starts one task of `node` with its own `input`.
     #[must_use]
     pub fn and_send<I: Serialize>(self, node: NodeKey<S, I>, input: I) -> Self {
-        let input = serde_json::to_value(input).map_err(|error| error.to_string());
+        let input = storable::to_value("payload", &input).map_err(|error| error.to_string());
         self.and(Target::Send(node.name(), input))
     }
 

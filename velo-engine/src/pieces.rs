@@ -2,6 +2,7 @@
 //!
 //! It is for those who watch: nothing here may hold a run up, and what cannot be kept is counted.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +13,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::metrics;
 use crate::run_id::RunId;
 use crate::store::piece::{self, NewPiece, PieceKind};
+use crate::vault::Vault;
 
 /// How long a piece waits for others before it is written.
 const LINGER: Duration = Duration::from_millis(50);
@@ -43,6 +46,7 @@ pub struct Pieces {
 
 struct Shared {
     pool: PgPool,
+    vault: Vault,
     buffer: Mutex<Buffer>,
     /// There is something to write.
     filled: Notify,
@@ -64,14 +68,15 @@ struct Buffer {
 }
 
 impl Pieces {
-    /// Starts to write into the database of `pool`.
+    /// Starts to write into the database of `pool`, as the engine keeps payloads.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
     #[must_use]
-    pub fn start(pool: &PgPool) -> Self {
+    pub fn start(pool: &PgPool, vault: &Vault) -> Self {
         let shared = Arc::new(Shared {
             pool: pool.clone(),
+            vault: vault.clone(),
             buffer: Mutex::default(),
             filled: Notify::new(),
             hurry: Notify::new(),
@@ -146,6 +151,9 @@ impl Buffer {
 
     fn lose(&mut self, piece: NewPiece) {
         let is_said = i32::from(!piece.body.is_empty());
+        if is_said > 0 {
+            metrics::piece_lost();
+        }
         let lost = piece.lost + is_said + self.lost.get(&piece.run).map_or(0, |lost| lost.lost);
         if self.lost.len() < LOST_RUNS_MAX || self.lost.contains_key(&piece.run) {
             let body = String::new();
@@ -180,6 +188,20 @@ impl Shared {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the pieces were written.
+    async fn try_write(&self, pieces: &[NewPiece]) -> bool {
+        let mut stored = Cow::Borrowed(pieces);
+        if pieces.iter().any(|piece| self.vault.alters(&piece.body)) {
+            let mut seal = stored.to_mut().iter_mut();
+            if let Err(error) = seal.try_for_each(|piece| self.vault.seal_piece(piece)) {
+                tracing::warn!(%error, "could not seal what nodes have said");
+                return false;
+            }
+        }
+        let written = tokio::time::timeout(WRITE_MAX, piece::add(&self.pool, &stored));
+        matches!(written.await, Ok(Ok(())))
+    }
+
     async fn write(self: Arc<Self>) {
         let mut prune_at = Instant::now();
         loop {
@@ -194,20 +216,16 @@ impl Shared {
                 }
             }
             let (pieces, pushes) = self.lock().take();
-            if !pieces.is_empty() {
-                let written =
-                    tokio::time::timeout(WRITE_MAX, piece::add(&self.pool, &pieces)).await;
-                if !matches!(written, Ok(Ok(()))) {
-                    tracing::debug!(
-                        pieces = pieces.len(),
-                        "could not keep what nodes have said: watchers are told of a gap"
-                    );
-                    pieces.into_iter().for_each(|piece| self.lock().lose(piece));
-                    self.done.send_replace(pushes);
-                    tokio::time::sleep(WRITE_AGAIN).await;
-                    self.filled.notify_one();
-                    continue;
-                }
+            if !pieces.is_empty() && !self.try_write(&pieces).await {
+                tracing::debug!(
+                    pieces = pieces.len(),
+                    "could not keep what nodes have said: watchers are told of a gap"
+                );
+                pieces.into_iter().for_each(|piece| self.lock().lose(piece));
+                self.done.send_replace(pushes);
+                tokio::time::sleep(WRITE_AGAIN).await;
+                self.filled.notify_one();
+                continue;
             }
             self.done.send_replace(pushes);
             if Instant::now() >= prune_at {

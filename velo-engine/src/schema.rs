@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 
 use crate::state::{CodecError, ConcurrentUpdate, State, Update};
+use crate::storable::{self, NotStorable};
 
 /// A stored state that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -196,9 +197,9 @@ pub(crate) fn mark(version: u32) -> Vec<u8> {
 }
 
 /// A whole state as stored.
-pub(crate) fn encode_state<S: State>(state: &S) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn encode_state<S: State>(state: &S) -> Result<Vec<u8>, NotStorable> {
     let mut bytes = mark(S::VERSION);
-    serde_json::to_writer(&mut bytes, state)?;
+    bytes.append(&mut storable::to_vec("state", state)?);
     Ok(bytes)
 }
 

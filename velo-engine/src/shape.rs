@@ -6,14 +6,18 @@ mod drawing;
 mod error;
 mod join;
 mod named;
+mod outline;
 mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
+use crate::breakpoint::Breakpoints;
+use crate::executor::Task;
 use crate::state::State;
 
 pub use builder::ShapeBuilder;
+pub(crate) use drawing::id as drawing_id;
 pub use error::ShapeError;
 pub(crate) use join::{Join, JoinRule};
 pub use named::Sources;
@@ -34,6 +38,9 @@ pub struct Shape<S> {
     starts: BTreeSet<&'static str>,
     nodes: BTreeMap<&'static str, NodeShape>,
     joins: Vec<Join>,
+    breakpoints: Breakpoints,
+    /// What nodes were called in older code.
+    renamed: BTreeMap<String, &'static str>,
     state: PhantomData<fn() -> S>,
 }
 
@@ -86,11 +93,31 @@ impl<S: State> Shape<S> {
 
     /// The graph's own spelling of a node's name.
     pub(crate) fn node_name(&self, name: &str) -> Option<&'static str> {
-        self.nodes.get_key_value(name).map(|(name, _)| *name)
+        let own = self.nodes.get_key_value(name).map(|(name, _)| *name);
+        own.or_else(|| self.renamed.get(name).copied())
+    }
+
+    /// Calls what older code has left by the names of today.
+    pub(crate) fn rename(&self, tasks: &mut [Task]) {
+        for task in tasks {
+            if let Some(name) = self.renamed.get(&task.node)
+                && !self.nodes.contains_key(task.node.as_str())
+            {
+                (*name).clone_into(&mut task.node);
+            }
+        }
     }
 
     pub(crate) fn node(&self, name: &str) -> Option<&NodeShape> {
         self.nodes.get(name)
+    }
+
+    pub(crate) fn breakpoints(&self) -> &Breakpoints {
+        &self.breakpoints
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.nodes.keys().copied()
     }
 
     pub(crate) fn joins(&self) -> &[Join] {

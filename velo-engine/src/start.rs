@@ -4,50 +4,64 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
+use serde_json::json;
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
+use crate::breakpoint::Breakpoints;
+use crate::codec::SealError;
 use crate::engine::{Engine, EngineError};
 use crate::executor::{self, Checkpoint};
+use crate::failpoint;
 use crate::fork::Origin;
 use crate::graph::Graph;
+use crate::limits::{Limits, TooLarge};
+use crate::next::Next;
+use crate::node::NodeKey;
 use crate::run_id::RunId;
-use crate::schema::{ReplayError, decode_state, encode_state};
-use crate::state::{CodecError, State};
+use crate::schema::{ReplayError, decode_state, encode_state, unmark};
+use crate::state::{CodecError, ConcurrentUpdate, State};
 use crate::store::start::{self, NewRun};
+use crate::store::steer::{self, Ending};
+use crate::store::thread::{self as rows, NewInput, Written};
 use crate::store::{self, Backoff};
-use crate::stored::Control;
+use crate::stored::{Control, encode_delta};
+use crate::terms::{Terms, terms};
+use crate::thread::{Decision, End, IfBusy, IfClosed, LINE_MAX, decide};
+use crate::trace::TraceContext;
+use crate::vault::{Home, Vault};
 
 /// Draws of an id before chance is no longer believed in.
 const DRAWS_MAX: u32 = 8;
 /// Calls of a start whose answers are lost.
 const CALLS_MAX: u32 = 8;
 
+/// Looks at a thread whose live run changes each time.
+const LOOKS_MAX: u32 = 16;
+
 /// A run about to be started. Await it, or [`in_tx`](Self::in_tx).
 #[must_use = "nothing is started before it is awaited"]
 pub struct Start<'a, S: State> {
     engine: &'a Engine,
     graph: &'a Graph<S>,
-    state: S,
-    id: Option<RunId>,
-    thread: Option<String>,
-    priority: i16,
-    step_limit: Option<u64>,
-    forked: Option<(Checkpoint<S>, Origin)>,
+    begin: Begin<S>,
+    pub(crate) terms: Terms,
+    breakpoints: Breakpoints,
+    trace: Option<TraceContext>,
+}
+
+/// What a run begins with.
+enum Begin<S: State> {
+    State(S),
+    /// Goes on from another run's checkpoint.
+    Forked(Checkpoint<S>, Origin),
+    /// The thread's state, with this written to it; or the other, if the thread has none.
+    Input(S::Update, Result<S, ConcurrentUpdate>),
 }
 
 impl<'a, S: State> Start<'a, S> {
     pub(crate) fn new(engine: &'a Engine, graph: &'a Graph<S>, state: S) -> Self {
-        Self {
-            engine,
-            graph,
-            state,
-            id: None,
-            thread: None,
-            priority: 0,
-            step_limit: None,
-            forked: None,
-        }
+        Self::beginning(engine, graph, Begin::State(state))
     }
 
     /// A start that goes on from another run's checkpoint.
@@ -57,39 +71,64 @@ impl<'a, S: State> Start<'a, S> {
         checkpoint: Checkpoint<S>,
         origin: Origin,
     ) -> Self {
+        Self::beginning(engine, graph, Begin::Forked(checkpoint, origin))
+    }
+
+    /// A start that goes on from its thread's state.
+    pub(crate) fn of_input(
+        engine: &'a Engine,
+        graph: &'a Graph<S>,
+        update: S::Update,
+        fresh: Result<S, ConcurrentUpdate>,
+    ) -> Self {
+        Self::beginning(engine, graph, Begin::Input(update, fresh))
+    }
+
+    fn beginning(engine: &'a Engine, graph: &'a Graph<S>, begin: Begin<S>) -> Self {
         Self {
-            forked: Some((checkpoint.clone(), origin)),
-            ..Self::new(engine, graph, checkpoint.state)
+            engine,
+            graph,
+            begin,
+            terms: Terms::default(),
+            breakpoints: Breakpoints::default(),
+            trace: TraceContext::current(),
         }
     }
 
-    /// Starts the run in a thread, which has one live run at a time: a second start is
-    /// [`EngineError::ThreadBusy`]. Name it after what the run is about, such as `order/42`.
-    ///
-    /// The thread is free again when the run has ended, so that it does not keep the same request from
-    /// starting a second run later. What does is a unique row of the request, written by the same
-    /// [transaction](Self::in_tx), or an [`id`](Self::id) that was stored with the request beforehand.
-    pub fn thread(mut self, name: impl Into<String>) -> Self {
-        self.thread = Some(name.into());
+    terms!();
+
+    /// Pauses this run before a step in which `node` has work to do, as
+    /// [`GraphBuilder::pause_before`](crate::GraphBuilder::pause_before) does each run of the graph.
+    pub fn pause_before<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.breakpoints.before.insert(node.name().to_owned());
         self
     }
 
-    /// Starts the run with an id of your own, drawn by [`RunId::random`]; a second start with it is refused.
-    pub fn id(mut self, id: RunId) -> Self {
-        self.id = Some(id);
+    /// Pauses this run after a step in which `node` has done work, as
+    /// [`GraphBuilder::pause_after`](crate::GraphBuilder::pause_after) does each run of the graph.
+    pub fn pause_after<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.breakpoints.after.insert(node.name().to_owned());
         self
     }
 
-    /// Lets runs of a lower number go first; zero otherwise.
-    pub fn priority(mut self, priority: i16) -> Self {
-        self.priority = priority;
+    /// Pauses this run before every step.
+    pub fn pause_before_all(mut self) -> Self {
+        let nodes = self.graph.shape().nodes();
+        self.breakpoints.before.extend(nodes.map(str::to_owned));
         self
     }
 
-    /// Lets this run take `steps` steps, whatever its graph says. A run that has taken them all is
-    /// paused before the next one.
-    pub fn step_limit(mut self, steps: u64) -> Self {
-        self.step_limit = Some(steps);
+    /// Pauses this run after every step but the last.
+    pub fn pause_after_all(mut self) -> Self {
+        let nodes = self.graph.shape().nodes();
+        self.breakpoints.after.extend(nodes.map(str::to_owned));
+        self
+    }
+
+    /// Makes the run a part of this trace, with all its turns and the runs that its nodes start; otherwise of
+    /// the one whose [scope](TraceContext::scope) this is in, if it is in any.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
         self
     }
 
@@ -114,8 +153,10 @@ impl<'a, S: State> Start<'a, S> {
     /// ```
     ///
     /// # Errors
-    /// [`EngineError::ThreadBusy`], [`EngineError::IdTaken`], [`EngineError::Unstorable`], or the
-    /// database's. The transaction can go on after the first two.
+    /// [`EngineError::ThreadBusy`], [`EngineError::ThreadClosed`], [`EngineError::LineFull`],
+    /// [`EngineError::IdTaken`], [`EngineError::Unstorable`], [`EngineError::BadInput`],
+    /// [`EngineError::BadValue`], [`EngineError::TooLarge`], [`EngineError::UnknownNode`] when a breakpoint is none
+    /// of the graph, or the database's. The transaction can go on after all but the last.
     ///
     /// # Cancel safety
     /// Dropped half-way, the transaction may or may not hold the run: roll it back.
@@ -123,12 +164,15 @@ impl<'a, S: State> Start<'a, S> {
         let encoded = self.encoded()?;
         let mut draws = 0;
         loop {
-            let id = self.id.unwrap_or_else(RunId::random);
+            let id = self.terms.id.unwrap_or_else(RunId::random);
             draws += 1;
             // A savepoint, so that a refused insert does not spoil the caller's transaction.
             let mut savepoint = conn.begin().await.map_err(EngineError::on(STARTING))?;
-            match start::insert(&mut *savepoint, &encoded.row(&self, id)).await {
-                Ok(true) => {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            match self.insert(&mut savepoint, id, &sealed).await {
+                Ok(started) => {
                     savepoint
                         .commit()
                         .await
@@ -136,48 +180,46 @@ impl<'a, S: State> Start<'a, S> {
                     store::run::notify(&mut *conn)
                         .await
                         .map_err(EngineError::on(STARTING))?;
-                    return Ok(id);
+                    return Ok(started);
                 }
-                Ok(false) => {
-                    drop(savepoint);
-                    if let Some(busy) = self.busy(conn).await {
-                        return Err(busy);
-                    }
-                    if draws >= DRAWS_MAX {
-                        return Err(EngineError::on(STARTING)(sqlx::Error::RowNotFound));
-                    }
+                Err(NotStarted::Refused(refused)) => return Err(refused),
+                Err(NotStarted::Database(error)) if is_taken(&error) && self.terms.id.is_some() => {
+                    return Err(EngineError::IdTaken(id));
                 }
-                Err(error) if is_taken(&error) && self.id.is_none() && draws < DRAWS_MAX => {}
-                Err(error) if is_taken(&error) => return Err(EngineError::IdTaken(id)),
-                Err(error) => return Err(EngineError::on(STARTING)(error)),
+                Err(NotStarted::Database(error)) if is_taken(&error) && draws < DRAWS_MAX => {}
+                Err(NotStarted::Database(sqlx::Error::RowNotFound)) if draws < DRAWS_MAX => {}
+                Err(NotStarted::Database(error)) if is_taken(&error) => {
+                    return Err(EngineError::IdTaken(id));
+                }
+                Err(NotStarted::Database(error)) => return Err(EngineError::on(STARTING)(error)),
             }
         }
     }
 
     async fn now(self) -> Result<RunId, EngineError> {
         let encoded = self.encoded()?;
-        let pool = &self.engine.pool().clone();
-        let mut id = self.id.unwrap_or_else(RunId::random);
+        let mut id = self.terms.id.unwrap_or_else(RunId::random);
         let (mut draws, mut calls, mut backoff) = (1, 1, Backoff::default());
-        loop {
-            let error = match start::insert(pool, &encoded.row(&self, id)).await {
-                Ok(true) => break,
-                // Busy, perhaps with this very run: its first answer was lost.
-                Ok(false) if self.is_ours(id, encoded.nonce).await? => break,
-                Ok(false) => {
-                    let mut conn = pool.acquire().await.map_err(EngineError::on(STARTING))?;
-                    if let Some(busy) = self.busy(&mut conn).await {
-                        return Err(busy);
+        let started = loop {
+            let sealed = encoded
+                .sealed(self.engine.vault(), id)
+                .map_err(EngineError::sealed(STARTING))?;
+            let error = match self.insert_now(id, &sealed).await {
+                Ok(started) => break started,
+                // Perhaps because of this very run: its first answer was lost.
+                Err(NotStarted::Refused(refused)) => {
+                    if self.is_ours(id, encoded.nonce).await? {
+                        break id;
                     }
-                    sqlx::Error::RowNotFound
+                    return Err(refused);
                 }
-                Err(error) => error,
+                Err(NotStarted::Database(error)) => error,
             };
             if is_taken(&error) {
                 if self.is_ours(id, encoded.nonce).await? {
-                    break;
+                    break id;
                 }
-                if self.id.is_some() || draws >= DRAWS_MAX {
+                if self.terms.id.is_some() || draws >= DRAWS_MAX {
                     return Err(EngineError::IdTaken(id));
                 }
                 draws += 1;
@@ -188,9 +230,192 @@ impl<'a, S: State> Start<'a, S> {
             } else {
                 return Err(EngineError::on(STARTING)(error));
             }
+        };
+        if let Some(queue) = &self.terms.queue
+            && let Err(error) = store::gate::balance(self.engine.pool(), queue).await
+        {
+            // The next look of a worker makes up for it.
+            tracing::debug!(run.id = %id, %error, "could not look at the run's queue yet");
         }
         self.engine.hint();
-        Ok(id)
+        Ok(started)
+    }
+
+    /// Inserts the run in a transaction of its own.
+    async fn insert_now(&self, id: RunId, encoded: &Encoded) -> Result<RunId, NotStarted> {
+        let pool = self.engine.pool();
+        if self.is_plain() {
+            // One statement, and so one round trip.
+            return match start::insert(pool, &encoded.row(self, id)).await? {
+                true => Ok(id),
+                false => {
+                    let mut conn = pool.acquire().await?;
+                    Err(self.busy(&mut conn).await)
+                }
+            };
+        }
+        let mut tx = store::begin(pool).await?;
+        let started = self.insert(&mut tx, id, encoded).await?;
+        failpoint::hit("start.before_commit");
+        tx.commit().await?;
+        failpoint::hit("start.after_commit");
+        Ok(started)
+    }
+
+    /// Whether nothing has to be decided that one statement cannot.
+    fn is_plain(&self) -> bool {
+        let Terms {
+            thread,
+            if_busy,
+            if_closed,
+            ..
+        } = &self.terms;
+        let is_input = matches!(self.begin, Begin::Input(..));
+        thread.is_none()
+            || (!is_input && *if_busy == IfBusy::Reject && *if_closed == IfClosed::Allow)
+    }
+
+    /// Inserts the run; returns the one that was started, or the one that is there in its place. After an
+    /// error the transaction holds a part of it: roll it back.
+    async fn insert(
+        &self,
+        conn: &mut PgConnection,
+        id: RunId,
+        encoded: &Encoded,
+    ) -> Result<RunId, NotStarted> {
+        let row = encoded.row(self, id);
+        let thread = match &self.terms.thread {
+            Some(thread) if !self.is_plain() => thread,
+            _ if start::insert(&mut *conn, &row).await? => return Ok(id),
+            _ => return Err(self.busy(conn).await),
+        };
+        for _ in 0..LOOKS_MAX {
+            // Who ends a run holds its place in the queue, then the thread. So does who will end it here.
+            let mut held = None;
+            if self.terms.if_busy.ends()
+                && let Some(live) = rows::live_run(&mut *conn, thread).await?
+            {
+                steer::hold(&mut *conn, live).await?;
+                held = Some(live);
+            }
+            let seen = rows::lock(conn, thread, id).await?;
+            let last = match &seen {
+                Some(seen) if !seen.is_live => rows::status(&mut *conn, seen.run_id).await?,
+                _ => None,
+            };
+            let decided = decide(
+                seen.as_ref(),
+                last,
+                self.terms.if_busy,
+                self.terms.if_closed,
+            );
+            let refused = match decided {
+                Decision::Use(run) => return Ok(run),
+                Decision::Displace(_) if held != seen.map(|seen| seen.run_id) => continue,
+                Decision::Take => {
+                    let head = seen.as_ref().and_then(rows::Locked::head);
+                    self.take(conn, row, encoded, head).await?;
+                    return Ok(id);
+                }
+                Decision::Join | Decision::Displace(_) => {
+                    let live = seen.map_or(id, |seen| seen.run_id);
+                    self.join(conn, row, encoded, decided, live).await?;
+                    return Ok(id);
+                }
+                Decision::Busy(run) => EngineError::ThreadBusy {
+                    thread: thread.clone(),
+                    run,
+                },
+                Decision::Closed(run, status) => EngineError::ThreadClosed {
+                    thread: thread.clone(),
+                    run,
+                    status,
+                },
+            };
+            return Err(NotStarted::Refused(refused));
+        }
+        Err(sqlx::Error::RowNotFound.into())
+    }
+
+    /// Makes the run the thread's live one.
+    async fn take(
+        &self,
+        conn: &mut PgConnection,
+        row: NewRun<'_>,
+        encoded: &Encoded,
+        head: Option<RunId>,
+    ) -> Result<(), sqlx::Error> {
+        let (id, thread) = (row.id, row.thread.unwrap_or_default());
+        // A thread without a state has its first run begin like any other.
+        let waits = encoded.delta.is_some() && head.is_some();
+        let own = NewRun {
+            thread: None,
+            state: if waits { &[] } else { row.state },
+            ..row
+        };
+        start::insert(&mut *conn, &own).await?;
+        rows::take(conn, id, thread, head).await?;
+        if waits {
+            let input = encoded.input(id, thread, head);
+            rows::add_input(conn, &input).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the run wait in line; if it is to take the place of others, those are asked to end.
+    async fn join(
+        &self,
+        conn: &mut PgConnection,
+        row: NewRun<'_>,
+        encoded: &Encoded,
+        decided: Decision,
+        live: RunId,
+    ) -> Result<(), NotStarted> {
+        let (id, thread) = (row.id, row.thread.unwrap_or_default());
+        let limit = i64::try_from(LINE_MAX).unwrap_or(i64::MAX);
+        let line = rows::line(&mut *conn, thread, limit).await?;
+        let end = match decided {
+            Decision::Displace(end) => Some(end),
+            _ if line.len() >= LINE_MAX => {
+                return Err(NotStarted::Refused(EngineError::LineFull {
+                    thread: thread.to_owned(),
+                    waiting: line.len(),
+                }));
+            }
+            _ => None,
+        };
+        let own = NewRun {
+            thread: None,
+            state: if encoded.delta.is_some() {
+                &[]
+            } else {
+                row.state
+            },
+            ..row
+        };
+        start::insert(&mut *conn, &own).await?;
+        rows::join(conn, id, thread, end == Some(End::Undone)).await?;
+        rows::add_input(conn, &encoded.input(id, thread, None)).await?;
+        let Some(end) = end else {
+            return Ok(());
+        };
+        let (kind, did) = match end {
+            End::AtBoundary => ("interrupted", "interrupted it"),
+            End::Undone => ("rolled_back", "rolled it back"),
+            End::AtOnce => ("terminated", "terminated it"),
+        };
+        let message = format!("run {id}, which was started on its thread, {did}");
+        let reason = json!({ "kind": kind, "message": message, "by": id });
+        for run in line {
+            steer::end(conn, run, Ending::now(&reason)).await?;
+        }
+        let how = Ending {
+            is_at_boundary: end == End::AtBoundary,
+            ..Ending::now(&reason)
+        };
+        // The last thing: when no worker has the run, its end starts this one.
+        steer::end(conn, live, how).await?;
+        Ok(())
     }
 
     async fn is_ours(&self, id: RunId, nonce: i64) -> Result<bool, EngineError> {
@@ -207,24 +432,79 @@ impl<'a, S: State> Start<'a, S> {
         }
     }
 
-    /// What keeps the thread; `None` when it has ended this moment: another start will find it free.
-    async fn busy(&self, conn: &mut PgConnection) -> Option<EngineError> {
-        let thread = self.thread.clone().unwrap_or_default();
-        match start::live_run(conn, &thread).await {
-            Ok(live) => live.map(|run| EngineError::ThreadBusy { thread, run }),
-            Err(error) => Some(EngineError::on(STARTING)(error)),
+    /// What keeps the thread; an error that is worth another call when it has ended this moment.
+    async fn busy(&self, conn: &mut PgConnection) -> NotStarted {
+        let thread = self.terms.thread.clone().unwrap_or_default();
+        match rows::live_run(conn, &thread).await {
+            Ok(Some(run)) => NotStarted::Refused(EngineError::ThreadBusy { thread, run }),
+            Ok(None) => NotStarted::Database(sqlx::Error::RowNotFound),
+            Err(error) => NotStarted::Database(error),
         }
+    }
+}
+
+/// Why a run was not started.
+enum NotStarted {
+    Refused(EngineError),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for NotStarted {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
     }
 }
 
 const STARTING: &str = "start the run";
 
 impl<S: State> Start<'_, S> {
+    /// A run that begins with this state.
+    fn fresh(&self, state: &S) -> Result<Encoded, EngineError> {
+        Encoded::new(state, |state| {
+            let mut checkpoint = executor::begin(self.graph.shape(), state);
+            checkpoint.step_limit = self.terms.step_limit;
+            checkpoint.breakpoints = self.breakpoints.clone();
+            checkpoint
+        })
+    }
+
     pub(crate) fn encoded(&self) -> Result<Encoded, EngineError> {
-        match &self.forked {
-            Some((checkpoint, _)) => Encoded::new(&self.state, |_| checkpoint.clone()),
-            None => Encoded::of(self.graph, &self.state, self.step_limit),
+        let shape = self.graph.shape();
+        let Breakpoints { before, after } = &self.breakpoints;
+        if let Some(node) = before
+            .iter()
+            .chain(after)
+            .find(|node| shape.node(node).is_none())
+        {
+            return Err(EngineError::UnknownNode {
+                graph: self.graph.code().to_owned(),
+                node: node.clone(),
+            });
         }
+        let step_limit = self.terms.step_limit;
+        let encoded = match &self.begin {
+            Begin::State(state) => self.fresh(state),
+            Begin::Forked(checkpoint, _) => Encoded::new(&checkpoint.state, |_| Checkpoint {
+                step_limit: step_limit.or(checkpoint.step_limit),
+                ..checkpoint.clone()
+            }),
+            Begin::Input(update, fresh) => {
+                let unstorable = |error| EngineError::Unstorable {
+                    source: serde::ser::Error::custom(error),
+                };
+                let fresh = fresh.as_ref();
+                let fresh = fresh.map_err(|source| EngineError::BadInput {
+                    source: source.clone(),
+                })?;
+                let delta = encode_delta(&[Next::<S>::none().and_update(update.clone())]);
+                Ok(Encoded {
+                    delta: Some(delta.map_err(unstorable)?),
+                    ..self.fresh(fresh)?
+                })
+            }
+        }?;
+        encoded.check(self.engine.vault().limits())?;
+        Ok(encoded)
     }
 }
 
@@ -233,19 +513,13 @@ pub(crate) struct Encoded {
     pub(crate) control: Vec<u8>,
     pub(crate) state: Vec<u8>,
     nonce: i64,
+    /// What is written to the thread's state.
+    delta: Option<Vec<u8>>,
 }
 
 impl Encoded {
-    pub(crate) fn of<S: State>(
-        graph: &Graph<S>,
-        state: &S,
-        step_limit: Option<u64>,
-    ) -> Result<Self, EngineError> {
-        Self::new(state, |state| {
-            let mut checkpoint = executor::begin(graph.shape(), state);
-            checkpoint.step_limit = step_limit;
-            checkpoint
-        })
+    pub(crate) fn of<S: State>(graph: &Graph<S>, state: &S) -> Result<Self, EngineError> {
+        Self::new(state, |state| executor::begin(graph.shape(), state))
     }
 
     fn new<S: State>(
@@ -253,7 +527,7 @@ impl Encoded {
         checkpoint: impl FnOnce(S) -> Checkpoint<S>,
     ) -> Result<Self, EngineError> {
         let unstorable = |source| EngineError::Unstorable { source };
-        let state = encode_state(state).map_err(unstorable)?;
+        let state = encode_state(state)?;
         // What cannot be read back is found out now and not by a worker.
         let again = decode_state(&state);
         let checkpoint = checkpoint(again.map_err(|error| match error {
@@ -266,15 +540,51 @@ impl Encoded {
             control,
             state,
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
+            delta: None,
+        })
+    }
+
+    pub(crate) fn check(&self, limits: Limits) -> Result<(), TooLarge> {
+        limits.check_input(unmark(&self.state).1)
+    }
+
+    /// As it is stored of the run `id`.
+    pub(crate) fn sealed(&self, vault: &Vault, id: RunId) -> Result<Self, SealError> {
+        let seal = |what, plain: &[u8]| vault.seal(Home::of_step(id, 0, what), plain.to_vec());
+        let delta = self.delta.as_deref();
+        Ok(Self {
+            control: seal("control", &self.control)?,
+            state: seal("snapshot", &self.state)?,
+            nonce: self.nonce,
+            delta: delta.map(|delta| seal("delta", delta)).transpose()?,
         })
     }
 
     fn row<'a, S: State>(&'a self, start: &'a Start<'_, S>, id: RunId) -> NewRun<'a> {
         NewRun {
-            thread: start.thread.as_deref(),
-            priority: start.priority,
-            origin: start.forked.as_ref().map(|(_, origin)| *origin),
+            thread: start.terms.thread.as_deref(),
+            priority: start.terms.priority,
+            lane: start.terms.queue.as_deref(),
+            trace: start.trace.as_ref().map(TraceContext::as_str),
+            origin: match &start.begin {
+                Begin::Forked(_, origin) => Some(*origin),
+                _ => None,
+            },
             ..self.row_of(start.graph, id)
+        }
+    }
+
+    fn input<'a>(&'a self, run: RunId, thread: &'a str, turn: Option<RunId>) -> NewInput<'a> {
+        let written = self.delta.as_deref().map(|delta| Written {
+            delta,
+            control: &self.control,
+            fresh: &self.state,
+        });
+        NewInput {
+            run,
+            thread,
+            written,
+            turn,
         }
     }
 
@@ -292,6 +602,8 @@ impl Encoded {
             code: graph.queued(),
             priority: 0,
             origin: None,
+            lane: None,
+            trace: None,
         }
     }
 }
@@ -323,8 +635,7 @@ impl<S: State> fmt::Debug for Start<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Start")
             .field("graph", &self.graph)
-            .field("id", &self.id)
-            .field("thread", &self.thread)
+            .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::rule::FieldRule;
 use crate::schema::{ReplayError, Written};
+use crate::storable::{self, BadValue};
 
 /// The state of a graph. Derive it: `#[derive(State)]`, on a struct with named fields that also has
 /// `Clone`, `Debug`, `Serialize` and `Deserialize`.
@@ -57,6 +59,12 @@ pub trait State: Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync
 
     /// Names of the fields, in the order of declaration.
     const FIELDS: &'static [&'static str];
+
+    /// How writes are merged, as far as that can be told without code. What is not told is left to the code.
+    #[must_use]
+    fn rules() -> Vec<FieldRule> {
+        Vec::new()
+    }
 
     /// Version of the stored form, from one on: `#[state(version = 2, from = ReportV1)]`.
     const VERSION: u32 = 1;
@@ -191,6 +199,9 @@ pub enum CodecError {
         #[source]
         source: serde_json::Error,
     },
+    /// The value could not be read back as it was.
+    #[error(transparent)]
+    BadValue(#[from] BadValue),
     /// What is stored names a field or node that the code does not have.
     #[error("the stored run names `{field}`, which the code does not have: was it renamed?")]
     UnknownField {
@@ -213,7 +224,8 @@ impl Writes {
     /// Adds one write.
     ///
     /// # Errors
-    /// [`CodecError::Encode`] when the value has no JSON form.
+    /// [`CodecError::Encode`] when the value has no JSON form, [`CodecError::BadValue`] when that could not be
+    /// read back as it was.
     pub fn push<T: Serialize>(
         &mut self,
         field: &'static str,
@@ -222,6 +234,7 @@ impl Writes {
         if self.0.len() > 1 {
             self.0.push(b',');
         }
+        let begin = self.0.len();
         let written = match write {
             Write::Merge(value) => serde_json::to_writer(&mut self.0, &(field, value)),
             Write::Overwrite(value) => serde_json::to_writer(&mut self.0, &(field, value, true)),
@@ -229,7 +242,11 @@ impl Writes {
         written.map_err(|source| CodecError::Encode {
             field: field.to_owned(),
             source,
-        })
+        })?;
+        let (Write::Merge(value) | Write::Overwrite(value)) = write;
+        let json = std::str::from_utf8(&self.0[begin..]).expect("JSON is written as UTF-8");
+        storable::check_written(field, value, json)?;
+        Ok(())
     }
 
     /// The stored form.

@@ -1,25 +1,30 @@
 //! The engine's rows. Everything here is SQL and its types; nothing here runs user code.
 
 /// What becomes of a run's row `q` in the queue when something has come for it: one that a worker has is
-/// poked, one that is not paused is readied. Decided by the row that is updated, not by an earlier look at it.
+/// poked, one that is neither paused nor in line is readied. Decided by the row that is updated, not by an earlier look at it.
 macro_rules! poke {
     () => {
         "\
   set is_poked = q.is_poked or q.worker is not null,
-      ready_at = case when q.worker is null and run.status <> 'paused'
+      ready_at = case when q.worker is null and run.status <> 'paused' and not q.is_held
                       then coalesce(q.ready_at, clock_timestamp()) else q.ready_at end,
       wake_at = case when q.worker is null and run.status <> 'paused' then null else q.wake_at end
 "
     };
 }
 
+pub(crate) mod breakpoint;
+pub(crate) mod bulk;
 pub(crate) mod child;
 pub(crate) mod code;
 pub(crate) mod commit;
+pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod failure;
+pub(crate) mod failure_group;
+pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod item;
 pub(crate) mod lease;
@@ -28,11 +33,19 @@ pub(crate) mod memo;
 pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod outcome;
+pub(crate) mod outline;
+pub(crate) mod overview;
 pub(crate) mod piece;
+pub(crate) mod progress;
+pub(crate) mod question;
+pub(crate) mod reencrypt;
 pub(crate) mod run;
 pub(crate) mod schedule;
+pub(crate) mod select;
 pub(crate) mod start;
+pub(crate) mod steer;
 pub(crate) mod stream;
+pub(crate) mod thread;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -42,6 +55,15 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 /// Every statement of the engine's store, for a test that prepares them all.
 pub const STATEMENTS: &[&str] = &[
+    breakpoint::HALTED,
+    bulk::BATCH_OF_ALL,
+    bulk::BATCH_OF_FAILURES,
+    bulk::BEGIN,
+    bulk::CANCEL,
+    bulk::GET,
+    bulk::LIST,
+    bulk::SAVE,
+    bulk::TAKE,
     child::AT,
     child::ENDING,
     child::ENDINGS,
@@ -57,10 +79,16 @@ pub const STATEMENTS: &[&str] = &[
     code::KEEP,
     code::LACK,
     code::LIVE,
+    code::LIVE_RUNS,
     code::PIN,
+    code::SCHEDULES,
     code::WANTED,
     commit::ALL,
     commit::STEPS,
+    copy::FORK,
+    copy::RESERVE,
+    copy::RUN,
+    copy::THREAD_RUNS,
     delete::DELETE,
     delete::OLD,
     delete::THREAD,
@@ -70,6 +98,21 @@ pub const STATEMENTS: &[&str] = &[
     export::READ,
     export::WRITE,
     failure::RECORD,
+    failure_group::GROUPS,
+    failure_group::NOTE,
+    failure_group::RUNS,
+    gate::APPLY,
+    gate::BALANCE,
+    gate::FORGET,
+    gate::LIST,
+    gate::PAUSE,
+    gate::RELEASE,
+    gate::REMOVE,
+    gate::RESUME,
+    gate::SET,
+    gate::TAKE,
+    gate::TELL,
+    gate::TEND,
     health::BACKEND,
     health::HOLDERS,
     health::QUEUE,
@@ -88,6 +131,7 @@ pub const STATEMENTS: &[&str] = &[
     lease::CLAIM,
     lease::ADVERTISE,
     lease::CALLS,
+    lease::DRAIN,
     lease::HEARD,
     lease::EXPIRED,
     lease::FINISH_CANCELLED,
@@ -99,6 +143,7 @@ pub const STATEMENTS: &[&str] = &[
     lease::NEIGHBOURS,
     lease::PAUSE,
     lease::REGISTER,
+    lease::SUSPECT,
     lease::SLEEP,
     lease::WAKE,
     load::ALL,
@@ -107,22 +152,30 @@ pub const STATEMENTS: &[&str] = &[
     memo::KEEP,
     operator::PARKED,
     operator::SKIP,
-    operator::TERMINATE,
     origin::FORKS,
     origin::LINEAGE,
     origin::STEPS_AT,
     outcome::ADD,
     outcome::ADD_ALL,
     outcome::GET,
+    outline::GET,
+    outline::LIST,
+    outline::PUT,
+    overview::COUNTERS,
+    overview::GRAPHS,
+    overview::READY,
     piece::ADD,
     piece::PRUNE,
-    run::CANCEL,
+    question::ANSWER,
+    question::CLOSE,
+    question::OPEN,
+    progress::CONTROLS,
+    progress::TASKS,
     run::GET,
     run::HISTORY,
     run::UNFINISHED,
     run::LIST,
     run::NOTIFY,
-    run::RESUME,
     run::STEPS,
     schedule::DELETE,
     schedule::DROP_BUFFERED,
@@ -141,15 +194,28 @@ pub const STATEMENTS: &[&str] = &[
     schedule::PUT,
     schedule::RECORD,
     schedule::SETTLE,
+    select::DECIDE,
     start::NONCE,
     start::START,
-    start::THREAD,
+    steer::END,
+    steer::HOLD,
+    steer::PAUSE,
+    steer::RESUME,
     stream::PLACES,
     stream::READ,
+    thread::ADD,
+    thread::BEGIN,
+    thread::GET,
+    thread::INPUT,
+    thread::JOIN,
+    thread::LINE,
+    thread::LIVE,
+    thread::LOCK,
+    thread::STATUS,
+    thread::TAKE,
+    thread::UNBEGUN,
     wait::ADD,
-    wait::ANSWER,
     wait::PARK,
-    wait::QUESTIONS,
     wait::REFUSE,
     wait::SEEN,
     wait::SEND,

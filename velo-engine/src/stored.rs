@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::breakpoint::Breakpoints;
 use crate::executor::{Arrivals, Checkpoint, Task};
 use crate::next::{Next, Route, Target};
 use crate::schema::{ReplayError, mark, unmark};
@@ -26,6 +27,10 @@ pub(crate) struct Control {
     deferred: Vec<StoredTask>,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     step_limit: Option<u64>,
+    #[serde(rename = "b", default, skip_serializing_if = "Breakpoints::is_empty")]
+    breakpoints: Breakpoints,
+    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
+    halted_after: Vec<String>,
     /// The step was made by hand; in place of which nodes.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     edited: Option<Vec<String>>,
@@ -74,6 +79,8 @@ impl Control {
             joins: checkpoint.joins.clone(),
             deferred: checkpoint.deferred.iter().map(stored).collect(),
             step_limit: checkpoint.step_limit,
+            breakpoints: checkpoint.breakpoints.clone(),
+            halted_after: checkpoint.halted_after.clone(),
             edited: None,
         }
     }
@@ -81,6 +88,11 @@ impl Control {
     /// The nodes that are next, those of sends as often as they were sent.
     pub(crate) fn nodes(&self) -> Vec<String> {
         self.tasks.iter().map(|task| task.node.clone()).collect()
+    }
+
+    /// The deferred nodes, those of sends as often as they were sent.
+    pub(crate) fn deferred(&self) -> Vec<String> {
+        self.deferred.iter().map(|task| task.node.clone()).collect()
     }
 
     /// The tasks of the next step.
@@ -110,6 +122,8 @@ impl Control {
             deferred: self.deferred.into_iter().map(task).collect(),
             joins: self.joins,
             step_limit: self.step_limit,
+            breakpoints: self.breakpoints,
+            halted_after: self.halted_after,
         }
     }
 }

@@ -206,6 +206,7 @@ impl<V> StreamBuilder<V> {
         let (told, items) = mpsc::channel(AHEAD);
         let mut reader = Reader {
             pool: self.engine.pool().clone(),
+            vault: self.engine.vault().clone(),
             modes: self.modes,
             graphs,
             subgraphs: self.subgraphs,

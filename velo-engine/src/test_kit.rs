@@ -1,4 +1,8 @@
-//! For tests of graphs and of the engine itself: databases that nobody else uses.
+//! For tests of graphs and of the engine itself: databases that nobody else uses, time that can be put
+//! forward, failures at chosen places.
+
+mod clock;
+mod script;
 
 use std::thread;
 
@@ -9,6 +13,9 @@ use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::postgres::{PrivatePostgres, Settings};
+
+pub use clock::{Clock, Look, database_url_with_clock, database_with_clock};
+pub use script::Script;
 
 /// The server for tests.
 async fn server_url() -> &'static str {
@@ -73,11 +80,15 @@ pub async fn database_url() -> String {
 /// # Panics
 /// As [`database_url`].
 pub async fn database() -> PgPool {
+    pool_on(&database_url().await).await
+}
+
+async fn pool_on(url: &str) -> PgPool {
     PgPoolOptions::new()
         .max_connections(POOL)
-        .connect(&database_url().await)
+        .connect(url)
         .await
-        .expect("the database was created above")
+        .expect("the database was created for this test")
 }
 
 /// An engine on a database of its own.

@@ -4,16 +4,18 @@
 //! the store commit what they left.
 
 mod attempt;
+mod begin;
 mod commit;
 mod fit;
 mod handle;
 mod parked;
 mod place;
+mod suspect;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,30 +26,40 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::admission::Admission;
+use crate::check::Misfit;
 use crate::code::Form;
 use crate::context::Scene;
+use crate::engine::Engine;
 use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::family;
+use crate::fingerprint;
+use crate::gates::Gates;
 use crate::graph::Graph;
 use crate::lease::{Claim, Lease, StepRow, Verdict};
 use crate::loader::Loader;
 use crate::metrics;
 use crate::next::Next;
 use crate::observed::{Happening, Observed};
+use crate::outline::Outline;
 use crate::pieces::Pieces;
 use crate::places::Places;
 use crate::resources::Resources;
+use crate::run_id::RunId;
 use crate::state::State;
-use crate::store::load::Stored;
+use crate::store::load::{Halt, Stored};
 use crate::store::{self, Backoff};
 use crate::stream::{Replay, Replaying};
+use crate::trace::{self, TraceContext};
+use crate::vault::{Home, Vault};
 use crate::wait::NewWait;
 
 use attempt::Ended;
 use commit::Committed;
+pub(crate) use fit::misfits;
 pub(crate) use place::checkpoint_of;
 use place::{Failures, Place};
 
@@ -79,6 +91,10 @@ pub struct Setting {
     pub pool: PgPool,
     /// How many of its connections nodes may hold.
     pub places: Places,
+    /// What is paused or limited by name.
+    pub gates: Gates,
+    /// How payloads are kept.
+    pub vault: Vault,
     /// Reads where runs stand.
     pub load: Loader,
     /// Commits steps.
@@ -106,6 +122,8 @@ pub struct Reach {
     pub cancelled: CancellationToken,
     /// Notified when an answer or a message has come for it.
     pub called: Arc<Notify>,
+    /// Cancelled when the run is to stop at its next step boundary.
+    pub halted: CancellationToken,
 }
 
 /// How a turn ended.
@@ -169,6 +187,18 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What keeps it from going on with a run, as a worker would find it; nothing when it can, or there is no
+    /// such run.
+    ///
+    /// # Errors
+    /// The database's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    async fn misfits(&self, _engine: &Engine, _run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        Ok(Vec::new())
+    }
+
     /// Its shape, for later ones to be compared with.
     fn form(&self) -> Option<Form> {
         None
@@ -177,6 +207,11 @@ pub trait Serve: fmt::Debug + Send + Sync + 'static {
     /// The graphs whose runs its nodes start: who serves this one serves them too.
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         Vec::new()
+    }
+
+    /// The graph as data, for who does not have its code.
+    fn outline(&self) -> Option<Outline> {
+        None
     }
 
     /// What follows the states of its runs for those who [stream](crate::Engine::stream) them; `None`
@@ -210,12 +245,21 @@ impl<S: State> Serve for Graph<S> {
         Self::outdated(self)
     }
 
+    async fn misfits(&self, engine: &Engine, run: RunId) -> Result<Vec<Misfit>, sqlx::Error> {
+        let mut conn = engine.pool().acquire().await?;
+        misfits(self, engine.vault(), &mut conn, run).await
+    }
+
     fn form(&self) -> Option<Form> {
         Some(Form::of(self.shape(), self.fingerprint()))
     }
 
     fn children(&self) -> Vec<Arc<dyn Serve>> {
         self.child_graphs().to_vec()
+    }
+
+    fn outline(&self) -> Option<Outline> {
+        Some(self.shape().outline())
     }
 
     fn replay(&self) -> Option<Box<dyn Replay>> {
@@ -226,11 +270,13 @@ impl<S: State> Serve for Graph<S> {
         let turn = Turn {
             graph: self,
             lease: claim.lease,
+            queue: claim.queue.clone(),
             setting,
             lost: setting.lost.child_token(),
             reach,
             asked: Arc::default(),
             has_family: Arc::default(),
+            trace: OnceLock::new(),
             began: Instant::now(),
         };
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
@@ -252,6 +298,7 @@ impl<S: State> Serve for Graph<S> {
 struct Turn<'a, S: State> {
     graph: &'a Graph<S>,
     lease: Lease,
+    queue: Option<String>,
     setting: &'a Setting,
     /// Of this turn alone: cancelled also when a write was refused.
     lost: CancellationToken,
@@ -260,6 +307,8 @@ struct Turn<'a, S: State> {
     asked: Arc<Notify>,
     /// Whether the run has a parent or children, who are to be told of its end.
     has_family: Arc<AtomicBool>,
+    /// The trace that the run belongs to, once it was read.
+    trace: OnceLock<TraceContext>,
     began: Instant,
 }
 
@@ -280,13 +329,20 @@ enum Note<'a> {
         seq: i32,
         again_in: Option<Duration>,
     },
-    Pause(&'a serde_json::Value),
+    /// Why, as stored, and what of it anybody may know.
+    Pause(&'a serde_json::Value, &'a serde_json::Value),
+    /// The node that begins, of a run whose workers have died; `None` before the first one.
+    Suspect(Option<&'a str>),
+    /// With the run's own error: somebody has asked for it.
+    Halt,
     Adopt,
     Lack {
         code: &'a str,
         lacks: &'a str,
     },
     EndCancelled,
+    /// The first step of a run that begins from its thread's state.
+    Begin(&'a [u8]),
 }
 
 /// What follows a step.
@@ -303,21 +359,45 @@ impl<S: State> Turn<'_, S> {
         if claim.is_cancelled {
             return self.end_cancelled().await;
         }
-        let stored = match self.load().await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return TurnEnd::Lost,
-            Err(error) => return self.pause(&described(&error, None)).await,
+        let stored = loop {
+            match self.load().await {
+                Ok(Some(stored)) => break stored,
+                Ok(None) => match self.begin_from_thread(claim).await {
+                    Ok(true) => (),
+                    Ok(false) => return TurnEnd::Lost,
+                    Err(end) => return end,
+                },
+                Err(error) => return self.pause(&described(&error, None)).await,
+            }
         };
+        // Before it is looked at whether this code can go on with it.
+        if let Some(halt) = stored.halt {
+            return self.halt(halt).await;
+        }
         let mut place = match self.take_up(claim, stored).await {
             Ok(place) => place,
             Err(end) => return end,
         };
+        let span = tracing::info_span!(
+            trace::TURN,
+            { trace::RUN_ID } = %self.lease.run,
+            { trace::GRAPH } = self.graph.code(),
+            { trace::FENCE } = self.lease.fence,
+        );
+        trace::link(&span, self.trace.get());
+        self.go_on(&mut place).instrument(span).await
+    }
+
+    async fn go_on(&self, place: &mut Place<S>) -> TurnEnd {
         loop {
-            match self.step(&mut place).await {
+            if let Some(halt) = place.halt {
+                return self.halt(halt).await;
+            }
+            match self.step(place).await {
                 Flow::On => (),
                 Flow::End(end) => return end,
-                Flow::Reload => match self.reload(&place).await {
-                    Ok(Some(again)) => place = again,
+                Flow::Reload => match self.reload(place).await {
+                    Ok(Some(again)) => *place = again,
                     Ok(None) => return TurnEnd::Lost,
                     Err(error) => return self.pause(&described(&error, None)).await,
                 },
@@ -364,7 +444,14 @@ impl<S: State> Turn<'_, S> {
                         Err(_) => backoff.wait().await,
                     }
                 }
-                Ok(Some(stored)) => {
+                Ok(Some(mut stored)) => {
+                    let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
+                    opened.map_err(|error| error.of_node())?;
+                    if let Some(trace) = stored.trace.as_deref().and_then(|text| text.parse().ok())
+                    {
+                        // It is the same each time.
+                        let _ = self.trace.set(trace);
+                    }
                     if stored.has_family {
                         self.has_family.store(true, Ordering::Relaxed);
                     }
@@ -390,16 +477,29 @@ impl<S: State> Turn<'_, S> {
         if place.is_complete() {
             return self.commit_stored(place).await;
         }
+        if let Some(stop) = place.stop(self.graph.shape()) {
+            // Names of nodes are in the clear anyway.
+            let why = stop.described();
+            self.write(&Note::Pause(&why, &fingerprint::failed_as(&why)))
+                .await;
+            tracing::info!(run.id = %self.lease.run, %stop, "run paused as asked");
+            return Flow::End(TurnEnd::Paused);
+        }
+        let alone = self.stand_alone(place).await;
+        let parallel_max = if alone.is_some() { 1 } else { PARALLEL_MAX };
         let due = place.due(Instant::now());
         let mut waiting = Admission::new(self.graph.shape(), &place.checkpoint.tasks, due);
         let mut running = JoinSet::new();
         let mut scenes: Vec<Arc<Scene>> = Vec::new();
         let mut ask_at = None;
         loop {
-            while running.len() < PARALLEL_MAX
+            while running.len() < parallel_max
                 && self.failed_fast(place).is_none()
                 && let Some(index) = waiting.admit()
             {
+                if alone.is_some() {
+                    self.note_suspect(place, index).await;
+                }
                 match self.begin(place, index, &mut running) {
                     Ok(scene) => scenes.push(scene),
                     Err(error) => {
@@ -440,6 +540,13 @@ impl<S: State> Turn<'_, S> {
                     }
                     continue;
                 }
+                // Tasks that are held up have nothing at work: they ask again, and the others go on.
+                () = self.reach.called.notified(), if !place.held_up.is_empty() => {
+                    while let Some(index) = place.let_on() {
+                        waiting.wait(index);
+                    }
+                    continue;
+                }
                 // An attempt that waits beside other work sees the answer when it begins again.
                 () = self.reach.called.notified(), if scenes.iter().any(|scene| scene.is_waiting()) => {
                     running.shutdown().await;
@@ -464,6 +571,12 @@ impl<S: State> Turn<'_, S> {
                 waiting.leave(ended.index);
                 self.count(&ended);
                 scenes.retain(|other| !Arc::ptr_eq(other, &ended.scene));
+                // What it gives back may be what a task of the same step waits for.
+                if ended.scene.may_have_permits()
+                    && let Some(index) = place.let_on()
+                {
+                    waiting.wait(index);
+                }
                 match ended {
                     Ended {
                         index,
@@ -624,11 +737,12 @@ impl<S: State> Turn<'_, S> {
             due: again_in.map(|wait| Instant::now() + wait),
             error: Some(error.clone()),
         };
+        let stored = self.sealed_error("failure", described(&error, None));
         let failure = store::failure::NewFailure {
             seq: place.seq + 1,
             task,
             number: failures.number,
-            error: &error,
+            error: &stored,
             again_in,
         };
         self.write(&Note::Failure(failure)).await;
@@ -637,8 +751,13 @@ impl<S: State> Turn<'_, S> {
 
     /// Notes what an attempt waits for. It is dropped: when that has come, the node runs again.
     async fn wait(&self, place: &mut Place<S>, scene: &Scene) {
+        let is_held_up = scene.is_held_up();
         self.note_waits(place, scene, &scene.take_waits()).await;
-        place.parked(scene.task);
+        if is_held_up {
+            place.hold_up(scene.task, scene.kept());
+        } else {
+            place.parked(scene.task);
+        }
     }
 
     async fn note_waits(&self, place: &Place<S>, scene: &Scene, waits: &[NewWait]) {
@@ -713,10 +832,37 @@ impl<S: State> Turn<'_, S> {
     }
 
     async fn pause(&self, why: &serde_json::Value) -> TurnEnd {
-        self.write(&Note::Pause(why)).await;
+        // What cannot be read is told to those who cannot read it either.
+        let is_open = why["kind"] == "unreadable";
+        let stored = match is_open {
+            true => why.clone(),
+            false => self.sealed_error("error", why.clone()),
+        };
+        self.write(&Note::Pause(&stored, &fingerprint::failed_as(why)))
+            .await;
         metrics::paused(self.graph.code());
         tracing::warn!(run.id = %self.lease.run, reason = %why, "run paused");
         TurnEnd::Paused
+    }
+
+    /// Stops at a step boundary, as somebody has asked.
+    async fn halt(&self, halt: Halt) -> TurnEnd {
+        match halt {
+            Halt::Pause => {
+                self.write(&Note::Halt).await;
+                TurnEnd::Paused
+            }
+            Halt::End => self.end_cancelled().await,
+        }
+    }
+
+    /// An error as stored. One that cannot be sealed is not stored at all: the run is to be paused all the same.
+    fn sealed_error(&self, what: &'static str, error: serde_json::Value) -> serde_json::Value {
+        let home = Home::of_run(self.lease.run, what);
+        self.setting
+            .vault
+            .seal_json(home, error)
+            .unwrap_or_else(|error| described(&error.of_node(), None))
     }
 
     async fn end_cancelled(&self) -> TurnEnd {
@@ -776,13 +922,19 @@ impl<S: State> Turn<'_, S> {
             Note::Park { seq, again_in } => {
                 store::wait::park(conn, self.lease, *seq, *again_in).await?;
             }
-            Note::Pause(why) => drop(store::lease::pause(conn, self.lease, why).await?),
+            Note::Halt => drop(store::lease::pause(conn, self.lease, None).await?),
+            Note::Begin(state) => store::thread::begin(conn, self.lease, state).await?,
+            Note::Pause(why, failed_as) => {
+                store::lease::pause(&mut *conn, self.lease, Some(why)).await?;
+                store::failure_group::note(conn, self.lease.run, failed_as).await?;
+            }
             Note::Adopt => {
                 store::code::pin(conn, self.lease.run, self.graph.pinned()).await?;
             }
             Note::Lack { code, lacks } => {
                 store::code::lack(conn, self.lease, code, lacks).await?;
             }
+            Note::Suspect(node) => store::lease::suspect(conn, self.lease, *node).await?,
             Note::EndCancelled => drop(store::lease::finish_cancelled(conn, self.lease).await?),
         }
         failpoint::hit("note.inside");
@@ -806,6 +958,11 @@ impl<S: State> Turn<'_, S> {
     /// Whether other runs are to have this one's place.
     fn is_over(&self) -> bool {
         self.setting.stop.is_cancelled()
+            || self.reach.halted.is_cancelled()
+            || self
+                .setting
+                .gates
+                .stops(self.graph.code(), self.queue.as_deref())
             || (self.setting.is_crowded.load(Ordering::Relaxed)
                 && self.began.elapsed() >= self.setting.slice)
     }

@@ -12,6 +12,8 @@ pub(crate) struct NewWait {
     pub(crate) kind: WaitKind,
     /// Why the answer that was there could not be used.
     pub(crate) refusal: Option<String>,
+    /// The [`Select`](crate::Select) that it is part of.
+    pub(crate) race: Option<String>,
 }
 
 /// What kind of thing it is.
@@ -28,6 +30,8 @@ pub(crate) enum WaitKind {
     Signal,
     /// The end of a run that the task has started under this name.
     Child,
+    /// A permit of a gate; it is noted when it is asked for.
+    Permit,
 }
 
 /// The end of a sleep.

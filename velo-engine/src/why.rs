@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::code::graph_of;
 use crate::run_id::RunId;
 use crate::store::run::RunStatus;
-use crate::store::why::Facts;
+use crate::store::why::{Facts, Held};
 
 /// What a run is doing, or why it is doing nothing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,6 +29,24 @@ pub enum Why {
         name: String,
         /// Whether it was asked to end.
         is_cancelled: bool,
+    },
+    /// A worker is at it, and stops with it at its next step boundary.
+    Stopping {
+        /// The worker's incarnation.
+        worker: i32,
+        /// The worker's name.
+        name: String,
+        /// Whether it ends then; otherwise it is paused.
+        is_end: bool,
+    },
+    /// It waits for its turn on its thread.
+    InThreadLine {
+        /// The thread.
+        thread: String,
+        /// The live run of the thread.
+        behind: Option<RunId>,
+        /// Runs before it in line, counted up to a thousand.
+        ahead: i64,
     },
     /// Its worker's heartbeat has stopped: another one takes over as soon as one looks.
     WorkerSilent {
@@ -62,6 +80,38 @@ pub enum Why {
         ahead: i64,
         /// Live workers that have its code.
         workers: i64,
+    },
+    /// It is ready to go on, and its queue holds it back.
+    HeldBack {
+        /// The queue.
+        queue: String,
+        /// Since when it is ready.
+        since: DateTime<Utc>,
+        /// Why.
+        #[serde(flatten)]
+        by: HeldBack,
+        /// Runs of the queue before it, counted up to a thousand.
+        ahead: i64,
+    },
+    /// It is ready, and its graph is paused.
+    GraphPaused {
+        /// What is paused, such as `graph/report`.
+        gate: String,
+        /// Why, if somebody said.
+        note: Option<String>,
+        /// Since when the run is ready.
+        since: DateTime<Utc>,
+    },
+    /// Nodes of it wait until a limit lets them go on.
+    HeldUp {
+        /// Which, and why.
+        by: Vec<HeldUp>,
+        /// When it looks again in any case.
+        until: Option<DateTime<Utc>>,
+        /// Open questions.
+        questions: Vec<String>,
+        /// Names of messages that it waits for.
+        signals: Vec<String>,
     },
     /// It waits for the next attempt of a node that failed.
     Retrying {
@@ -99,6 +149,13 @@ pub enum Why {
         /// When it goes on in any case.
         until: Option<DateTime<Utc>>,
     },
+    /// It is paused, since its workers have died of it again and again.
+    Quarantined {
+        /// The node that was at work when the last one died, if it is known.
+        node: Option<String>,
+        /// How many workers have died.
+        crashes: i64,
+    },
     /// It is paused, and needs attention.
     Paused {
         /// What happened.
@@ -106,6 +163,56 @@ pub enum Why {
     },
     /// No rule explains it: a fault of the engine.
     Unexplained,
+}
+
+/// Why a queue holds a run back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HeldBack {
+    /// It is paused.
+    Paused {
+        /// Why, if somebody said.
+        note: Option<String>,
+    },
+    /// As many of its runs as it allows are at work or about to be.
+    Full {
+        /// How many it allows.
+        max: i64,
+        /// How many are.
+        inside: i64,
+    },
+    /// Its rate lets no other run begin yet.
+    Rate {
+        /// When the next one may.
+        until: DateTime<Utc>,
+    },
+    /// It has its share of the line, or the run is about to be let in.
+    Share {
+        /// Its runs in the line and at work.
+        inside: i64,
+    },
+}
+
+/// A limit that a node waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldUp {
+    /// The limit, such as `limit/mail`.
+    pub gate: String,
+    /// The node.
+    pub node: String,
+    /// Since when it waits.
+    pub since: DateTime<Utc>,
+    /// When its token may be used, if it waits for that.
+    pub until: Option<DateTime<Utc>>,
+    /// Whether the limit is paused.
+    pub is_paused: bool,
+    /// Why it is paused, if somebody said.
+    pub note: Option<String>,
+    /// How many it allows at once.
+    pub max: Option<i64>,
+    /// How many have a place.
+    pub inside: i64,
 }
 
 /// A child run that its parent waits for.
@@ -132,8 +239,20 @@ impl Why {
                 }
             };
         }
+        if facts.is_held && facts.status != RunStatus::Paused {
+            return Self::InThreadLine {
+                thread: facts.thread.unwrap_or_default(),
+                behind: facts.behind,
+                ahead: facts.before,
+            };
+        }
         if let Some(worker) = facts.worker {
             return match (facts.is_expired, facts.expires_at) {
+                (Some(false), _) if facts.halt.is_some() && !facts.is_cancelled => Self::Stopping {
+                    worker,
+                    name: facts.worker_name.unwrap_or_default(),
+                    is_end: facts.halt.as_deref() == Some("end"),
+                },
                 (Some(false), _) => Self::Running {
                     worker,
                     name: facts.worker_name.unwrap_or_default(),
@@ -143,7 +262,17 @@ impl Why {
                 _ => Self::Unexplained,
             };
         }
+        if let Some(held) = facts.held {
+            return Self::held_back(held.0);
+        }
         match (facts.ready_at, facts.wake_at, facts.code) {
+            (Some(since), _, Some(_)) if facts.graph_gate.is_some() && !facts.is_cancelled => {
+                Self::GraphPaused {
+                    gate: facts.graph_gate.unwrap_or_default(),
+                    note: facts.graph_note,
+                    since,
+                }
+            }
             (Some(since), _, Some(code)) if facts.capable == 0 => match facts.lacks {
                 Some(lacks) => Self::LacksCode {
                     code: graph_of(&code).to_owned(),
@@ -158,6 +287,16 @@ impl Why {
                 workers: facts.capable,
             },
             (None, until, Some(_))
+                if !facts.permits.is_empty() && facts.status != RunStatus::Paused =>
+            {
+                Self::HeldUp {
+                    by: facts.permits.0,
+                    until,
+                    questions: facts.questions,
+                    signals: facts.signals,
+                }
+            }
+            (None, until, Some(_))
                 if !facts.children.is_empty() && facts.status != RunStatus::Paused =>
             {
                 Self::AwaitingChildren {
@@ -167,14 +306,14 @@ impl Why {
                     until,
                 }
             }
-            (None, Some(until), Some(_)) => match (facts.failed_message, facts.failed_attempt) {
+            (None, Some(until), Some(_)) => match (facts.failed_error, facts.failed_attempt) {
                 (Some(error), Some(attempt))
                     if facts.questions.is_empty() && facts.signals.is_empty() =>
                 {
                     Self::Retrying {
                         until,
                         attempt,
-                        error,
+                        error: error["message"].as_str().unwrap_or_default().to_owned(),
                     }
                 }
                 _ => Self::Asleep {
@@ -183,14 +322,42 @@ impl Why {
                     signals: facts.signals,
                 },
             },
-            (None, None, Some(_)) if facts.status == RunStatus::Paused => {
-                Self::Paused { error: facts.error }
-            }
+            (None, None, Some(_)) if facts.status == RunStatus::Paused => Self::paused(facts.error),
             (None, None, Some(_)) if facts.status == RunStatus::Waiting => Self::Waiting {
                 questions: facts.questions,
                 signals: facts.signals,
             },
             _ => Self::Unexplained,
+        }
+    }
+
+    fn paused(error: Option<Value>) -> Self {
+        match &error {
+            Some(error) if error["kind"] == "crashed" => Self::Quarantined {
+                node: error["node"].as_str().map(str::to_owned),
+                crashes: error["crashes"].as_i64().unwrap_or_default(),
+            },
+            _ => Self::Paused { error },
+        }
+    }
+
+    fn held_back(held: Held) -> Self {
+        let by = match (held.is_paused, held.max, held.until) {
+            (true, ..) => HeldBack::Paused { note: held.note },
+            (_, Some(max), _) if held.inside >= max => HeldBack::Full {
+                max,
+                inside: held.inside,
+            },
+            (.., Some(until)) => HeldBack::Rate { until },
+            _ => HeldBack::Share {
+                inside: held.inside,
+            },
+        };
+        Self::HeldBack {
+            queue: held.queue,
+            since: held.since,
+            by,
+            ahead: held.ahead,
         }
     }
 }
@@ -210,6 +377,31 @@ impl fmt::Display for Why {
                     f.write_str(" and was asked to end it")?;
                 }
                 Ok(())
+            }
+            Self::Stopping {
+                worker,
+                name,
+                is_end,
+            } => {
+                let then = if *is_end { "end" } else { "be paused" };
+                write!(
+                    f,
+                    "worker {worker} ({name}) is at it, and it is to {then} when its step is committed"
+                )
+            }
+            Self::InThreadLine {
+                thread,
+                behind,
+                ahead,
+            } => {
+                write!(f, "it waits for its turn on thread {thread}: ")?;
+                match behind {
+                    Some(run) => write!(
+                        f,
+                        "run {run} has not ended, and {ahead} are before it in line"
+                    ),
+                    None => write!(f, "{ahead} are before it in line"),
+                }
             }
             Self::WorkerSilent { worker, since } => write!(
                 f,
@@ -235,6 +427,41 @@ impl fmt::Display for Why {
                 "it has been ready since {}: {ahead} runs are ahead of it, and {workers} workers have its code",
                 time(*since)
             ),
+            Self::HeldBack {
+                queue,
+                since,
+                by,
+                ahead,
+            } => write!(
+                f,
+                "it has been ready since {}, and its queue `{queue}` {by}; {ahead} of its runs are ahead of it",
+                time(*since)
+            ),
+            Self::GraphPaused { gate, note, since } => {
+                write!(
+                    f,
+                    "it has been ready since {}, and {gate} is paused",
+                    time(*since)
+                )?;
+                said(f, note.as_deref())
+            }
+            Self::HeldUp {
+                by,
+                until,
+                questions,
+                signals,
+            } => {
+                let by: Vec<String> = by.iter().map(ToString::to_string).collect();
+                f.write_str(&by.join(" and "))?;
+                if !questions.is_empty() || !signals.is_empty() {
+                    f.write_str("; it also waits for ")?;
+                    waited_for(f, questions, signals)?;
+                }
+                if let Some(until) = until {
+                    write!(f, "; it looks again at {}", time(*until))?;
+                }
+                Ok(())
+            }
             Self::Retrying {
                 until,
                 attempt,
@@ -284,6 +511,16 @@ impl fmt::Display for Why {
                 }
                 Ok(())
             }
+            Self::Quarantined { node, crashes } => {
+                write!(
+                    f,
+                    "it is paused, since {crashes} workers in a row have died at the same step"
+                )?;
+                if let Some(node) = node {
+                    write!(f, ", the last one while `{node}` was at work")?;
+                }
+                f.write_str("; mend the cause and resume it")
+            }
             Self::Paused { error } => {
                 let text = |field: &str| {
                     let error = error.as_ref()?;
@@ -293,6 +530,12 @@ impl fmt::Display for Why {
                     .map(|node| format!("{node}: "))
                     .unwrap_or_default();
                 let message = text("message").unwrap_or_else(|| "nobody said why".to_owned());
+                if text("kind").as_deref() == Some("paused") {
+                    return write!(f, "somebody has paused it: {message}; resume it");
+                }
+                if text("kind").as_deref() == Some(crate::breakpoint::KIND) {
+                    return write!(f, "it is paused at {message}: resume it");
+                }
                 write!(
                     f,
                     "it is paused: {node}{message}; mend the cause and resume it"
@@ -303,6 +546,47 @@ impl fmt::Display for Why {
             ),
         }
     }
+}
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paused { note } => {
+                f.write_str("is paused")?;
+                said(f, note.as_deref())
+            }
+            Self::Full { max, inside } => write!(
+                f,
+                "allows {max} at once, and {inside} are at work or about to be"
+            ),
+            Self::Rate { until } => {
+                write!(f, "lets the next one begin at {}", time(*until))
+            }
+            Self::Share { inside } => write!(
+                f,
+                "has its share of the line with {inside} runs, or is about to let it in"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for HeldUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} waits: {}", self.node, self.gate)?;
+        match (self.is_paused, self.until, self.max) {
+            (true, ..) => {
+                f.write_str(" is paused")?;
+                said(f, self.note.as_deref())
+            }
+            (_, Some(until), _) => write!(f, " has a token for it at {}", time(until)),
+            (.., Some(max)) => write!(f, " allows {max} at once, and {} have a place", self.inside),
+            _ => f.write_str(" is about to let it go on"),
+        }
+    }
+}
+
+fn said(f: &mut fmt::Formatter<'_>, note: Option<&str>) -> fmt::Result {
+    note.map_or(Ok(()), |note| write!(f, ": {note}"))
 }
 
 fn waited_for(f: &mut fmt::Formatter<'_>, questions: &[String], signals: &[String]) -> fmt::Result {
@@ -345,8 +629,17 @@ mod tests {
             questions: Vec::new(),
             signals: Vec::new(),
             children: sqlx::types::Json(Vec::new()),
-            failed_message: None,
+            failed_error: None,
             failed_attempt: None,
+            is_held: false,
+            halt: None,
+            thread: None,
+            behind: None,
+            before: 0,
+            held: None,
+            graph_gate: None,
+            graph_note: None,
+            permits: sqlx::types::Json(Vec::new()),
         }
     }
 

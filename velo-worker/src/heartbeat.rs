@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::metrics::histogram;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
-use velo_engine::lease::Incarnation;
+use velo_engine::lease::{Beat, Incarnation};
 
 use crate::live::Live;
+use crate::metrics;
 
 /// Heartbeats in the life time of a lease.
 const BEATS: u32 = 4;
@@ -18,20 +20,21 @@ const BEATS: u32 = 4;
 const TRUST: f64 = 0.9;
 
 /// Begins to beat. The thread ends when `stop` is cancelled, or when the lease is lost: then it
-/// cancels `lost`.
+/// cancels `lost`. When somebody has asked the worker to stop, it cancels `drain`.
 pub(crate) fn start(
     incarnation: Incarnation,
     options: Arc<PgConnectOptions>,
     live: Arc<Live>,
     lost: CancellationToken,
     stop: CancellationToken,
+    drain: CancellationToken,
 ) -> std::io::Result<thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     thread::Builder::new()
         .name("velo-heartbeat".to_owned())
-        .spawn(move || runtime.block_on(beat(incarnation, &options, &live, &lost, &stop)))
+        .spawn(move || runtime.block_on(beat(incarnation, &options, &live, &lost, &stop, &drain)))
 }
 
 async fn beat(
@@ -40,6 +43,7 @@ async fn beat(
     live: &Live,
     lost: &CancellationToken,
     stop: &CancellationToken,
+    drain: &CancellationToken,
 ) {
     let (interval, trust) = (incarnation.ttl() / BEATS, incarnation.ttl().mul_f64(TRUST));
     let mut connection = None;
@@ -59,9 +63,17 @@ async fn beat(
             () = stop.cancelled() => return,
             beat = beat => beat,
         };
+        histogram!(metrics::HEARTBEAT_SECONDS).record(asked.elapsed());
         match beat {
-            Ok(Ok(true)) => last = asked,
-            Ok(Ok(false)) => {
+            Ok(Ok(Beat::Held)) => last = asked,
+            Ok(Ok(Beat::Draining)) => {
+                last = asked;
+                if !drain.is_cancelled() {
+                    tracing::info!(worker.id = incarnation.id(), "asked to stop, from outside");
+                    drain.cancel();
+                }
+            }
+            Ok(Ok(Beat::GivenUp)) => {
                 tracing::error!(
                     worker.id = incarnation.id(),
                     "the worker was given up by others"
@@ -109,7 +121,7 @@ async fn once(
     options: &PgConnectOptions,
     live: &Live,
     connection: &mut Option<PgConnection>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Beat, sqlx::Error> {
     let open = match connection {
         Some(open) => open,
         None => {
@@ -117,11 +129,11 @@ async fn once(
             connection.insert(opened)
         }
     };
-    let is_held = incarnation.heartbeat(open).await?;
-    if is_held && !live.is_empty() {
+    let beat = incarnation.heartbeat(open).await?;
+    if beat != Beat::GivenUp && !live.is_empty() {
         for call in incarnation.calls(open).await? {
             live.call(call);
         }
     }
-    Ok(is_held)
+    Ok(beat)
 }

@@ -32,7 +32,12 @@ impl Live {
             for (_, reach) in turns.iter().filter(|(lease, _)| lease.run == call.run) {
                 if call.is_cancelled {
                     reach.cancelled.cancel();
-                } else {
+                    continue;
+                }
+                if call.is_halted {
+                    reach.halted.cancel();
+                }
+                if call.is_poked {
                     reach.called.notify_one();
                 }
             }
@@ -75,6 +80,8 @@ mod tests {
         live.call(Call {
             run,
             is_cancelled: true,
+            is_poked: false,
+            is_halted: false,
         });
         assert!(later.cancelled.is_cancelled());
     }

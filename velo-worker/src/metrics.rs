@@ -24,3 +24,7 @@ pub const TURNS_NOW: &str = "velo_turns";
 /// How long the run has waited that would be claimed next, in seconds; zero when none is ready. Looked at every
 /// 15 seconds; label `graph`.
 pub const QUEUE_AGE: &str = "velo_queue_age_seconds";
+/// Runs that could be claimed now, counted up to ten thousand. Looked at every 15 seconds; label `graph`.
+pub const QUEUE_READY: &str = "velo_queue_ready_runs";
+/// How long heartbeats took, in seconds, those that were not answered in time included.
+pub const HEARTBEAT_SECONDS: &str = "velo_heartbeat_seconds";

@@ -1,5 +1,8 @@
-//! For tests of graphs: what becomes of a run when its process dies, freezes or loses an answer, at every place
-//! where it writes anything.
+//! For tests of graphs: a [`Fleet`] of workers whose time is put forward; and what becomes of a run when its
+//! process dies, freezes or loses an answer, at every place where it writes anything.
+
+mod fleet;
+mod gate;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -16,6 +19,8 @@ use velo_engine::events::Event;
 use velo_engine::{Engine, Graph, RunId, RunStatus, State, failpoint, test_kit};
 
 use crate::Worker;
+
+pub use fleet::Fleet;
 
 /// In the environment of a process that is to run the run: the database.
 const DATABASE: &str = "VELO_CRASH_DATABASE";

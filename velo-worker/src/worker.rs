@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use velo_engine::code::{self, Form};
-use velo_engine::lease::{Claim, GIVEN_UP, Incarnation};
+use velo_engine::lease::{Claim, GIVEN_UP, Incarnation, balance, tend_gates};
 use velo_engine::{
-    Engine, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd, is_transient,
+    Engine, Gates, Loader, Observed, Pieces, Resources, RunId, Serve, Setting, TurnEnd,
+    is_transient,
 };
 
 use crate::caretaker::{self, Changes};
@@ -29,6 +30,10 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(12);
 const CLAIM_MAX: usize = 256;
 /// Longest time between two looks into the queue.
 const POLL: Duration = Duration::from_secs(2);
+/// Between two words about what a stopping worker waits for.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+/// Most runs that are named there.
+const SAID_MAX: usize = 10;
 /// Between two tries to begin again while the database is away.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -201,8 +206,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Runs until `shutdown` resolves. Then no more is claimed, runs are given back after the step they
-    /// are at, and nodes that do not end within the grace are dropped.
+    /// Runs until `shutdown` resolves, or somebody [drains](Engine::drain_worker) the worker from outside. Then
+    /// no more is claimed, runs are given back after the step they are at, and nodes that do not end within the
+    /// grace are dropped.
     ///
     /// A worker that loses its leases, since it was frozen or cut off from the database, drops what it
     /// was doing and begins again, however long the database is away.
@@ -246,7 +252,8 @@ impl WorkerBuilder {
         }
         let stop = CancellationToken::new();
         let resources = Arc::new(self.resources);
-        let whole = async {
+        // On the heap, since it is large and becomes part of the future of whoever calls this.
+        let mut whole = Box::pin(async {
             let mut has_begun = false;
             loop {
                 let shift = Shift {
@@ -278,8 +285,8 @@ impl WorkerBuilder {
                 }
                 counter!(metrics::LEASES_LOST).increment(1);
             }
-        };
-        tokio::pin!(whole, shutdown);
+        });
+        tokio::pin!(shutdown);
         tokio::select! {
             ended = &mut whole => return ended,
             () = shutdown => stop.cancel(),
@@ -303,6 +310,23 @@ fn is_final(error: &sqlx::Error) -> bool {
         || error
             .as_database_error()
             .is_some_and(|error| error.code().as_deref() == Some(GIVEN_UP))
+}
+
+/// Says now and then what a worker that stops waits for, until dropped.
+async fn say_what_is_left(incarnation: Incarnation, live: &Live) {
+    loop {
+        let runs = live.runs();
+        if !runs.is_empty() {
+            let named: Vec<String> = runs.iter().take(SAID_MAX).map(RunId::to_string).collect();
+            tracing::info!(
+                worker.id = incarnation.id(),
+                runs = runs.len(),
+                named = named.join(", "),
+                "stopping, and waiting for the steps of runs to end"
+            );
+        }
+        tokio::time::sleep(SAY_EVERY).await;
+    }
 }
 
 /// A worker's life between registering and stopping, or losing its leases.
@@ -332,6 +356,11 @@ impl Shift<'_> {
         if let Err(error) = incarnation.advertise(pool, codes.own()).await {
             tracing::warn!(%error, "could not say what the worker has code for");
         }
+        for graph in self.graphs {
+            if let Err(error) = self.engine.publish(&**graph).await {
+                tracing::warn!(graph = graph.code(), %error, "could not tell what the graph is like");
+            }
+        }
         let (lost, retired) = (CancellationToken::new(), CancellationToken::new());
         // When this future is dropped, turns and heartbeat end too: a heartbeat without anybody behind
         // it would keep the runs from others for ever.
@@ -343,6 +372,7 @@ impl Shift<'_> {
             Arc::clone(&live),
             lost.clone(),
             retired.clone(),
+            self.stop.clone(),
         );
         let heart = heart.map_err(WorkerError::Heartbeat)?;
         tracing::info!(
@@ -361,24 +391,34 @@ impl Shift<'_> {
         }
 
         let changes = Arc::new(Changes::default());
+        let gates = Gates::default();
+        // Before the first run, so that a node which is paused does not begin.
+        if let Err(error) = tend_gates(pool, "", &gates).await {
+            tracing::warn!(%error, "could not look what is paused or limited");
+        }
         let tend = caretaker::tend(
-            pool.clone(),
+            self.engine.clone(),
             host.clone(),
             codes.own().to_vec(),
             self.lease / 4,
+            gates.clone(),
             Arc::clone(&changes),
         );
         let listen = caretaker::listen(pool.clone(), Arc::clone(&changes));
+        let do_bulk = caretaker::do_bulk(self.engine.clone(), Arc::clone(&changes));
         let _aides = [
             AbortOnDropHandle::new(tokio::spawn(tend)),
             AbortOnDropHandle::new(tokio::spawn(listen)),
+            AbortOnDropHandle::new(tokio::spawn(do_bulk)),
         ];
         let setting = Setting {
             pool: pool.clone(),
             places: self.engine.places().clone(),
+            gates,
+            vault: self.engine.vault().clone(),
             load: Loader::start(pool, &lost),
             commit: Arc::new(Committer::start(pool, incarnation.id(), &lost)),
-            pieces: Pieces::start(pool),
+            pieces: Pieces::start(pool, self.engine.vault()),
             resources: Arc::clone(self.resources),
             observer: self.observer.clone(),
             lost: lost.clone(),
@@ -392,10 +432,13 @@ impl Shift<'_> {
 
         turns.close();
         let mut stopped = Stopped::default();
-        if tokio::time::timeout(self.grace, turns.wait())
-            .await
-            .is_err()
-        {
+        let waited = tokio::time::timeout(self.grace, turns.wait());
+        let waited = tokio::select! {
+            biased;
+            waited = waited => waited,
+            () = say_what_is_left(incarnation, &live) => unreachable!("it never ends by itself"),
+        };
+        if waited.is_err() {
             stopped.cut_off = live.runs();
             tracing::error!(
                 worker.id = incarnation.id(),
@@ -541,6 +584,7 @@ impl Shift<'_> {
     ) {
         let (setting, changes, live) = (setting.clone(), Arc::clone(changes), Arc::clone(live));
         let lease = claim.lease;
+        let queue = claim.queue.clone();
         let graph = codes::serving(self.graphs, &claim.code);
         let graph = Arc::clone(graph.expect("only what is served was claimed"));
         let reach = live.begin(lease);
@@ -553,6 +597,15 @@ impl Shift<'_> {
             live.end(lease);
             drop(permit);
             tracing::debug!(run.id = %lease.run, end = ?end, "turn ended");
+            if let Some(queue) = queue {
+                match balance(&setting.pool, &queue).await {
+                    Ok(0) => (),
+                    Ok(_) => changes.ready.notify_one(),
+                    Err(error) => {
+                        tracing::debug!(queue.name = queue, %error, "could not let others in yet");
+                    }
+                }
+            }
             match end {
                 // A run that waits may wait for a time too.
                 TurnEnd::Asleep | TurnEnd::Waiting => changes.timers.notify_one(),

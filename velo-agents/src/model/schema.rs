@@ -7,12 +7,11 @@
 mod definitions;
 mod merge;
 mod rewrite;
-mod validate;
 
 use schemars::JsonSchema;
 use serde_json::Value;
 
-pub use validate::problems;
+pub use velo_engine::json_schema::problems;
 
 use definitions::Definitions;
 use rewrite::Rewriter;

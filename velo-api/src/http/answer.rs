@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 use uuid::Uuid;
+use velo_engine::trace::TraceContext;
 
 use super::{Problem, REQUEST_TIME};
 
@@ -29,7 +30,16 @@ pub(crate) async fn answer(request: Request, next: Next) -> Response {
         http.method = %request.method(),
         http.path = request.uri().path(),
     );
-    let handled = AssertUnwindSafe(timeout(REQUEST_TIME, next.run(request)));
+    let trace = request.headers().get("traceparent");
+    let trace: Option<TraceContext> = trace.and_then(|header| header.to_str().ok()?.parse().ok());
+    // Runs that the request starts belong to its trace.
+    let run = async {
+        match trace {
+            Some(trace) => trace.scope(next.run(request)).await,
+            None => next.run(request).await,
+        }
+    };
+    let handled = AssertUnwindSafe(timeout(REQUEST_TIME, run));
     let answered = handled.catch_unwind().instrument(span.clone()).await;
     let mut response = match answered {
         Ok(Ok(response)) => response,

@@ -85,7 +85,7 @@ fn told(item: &StreamItem) -> String {
         }
         Streamed::Message {
             node, name, text, ..
-        } => format!("message   {node} {name}: {text}"),
+        } => format!("message   {node} {name}: {text:?}"),
         Streamed::Shown {
             node, event, body, ..
         } => format!("shown     {node} {event}: {body}"),

@@ -4,15 +4,21 @@
 
 mod house;
 
+mod check;
 mod database;
 mod doctor;
+mod fleet;
 mod input;
 mod model;
+#[cfg(feature = "otel")]
+mod otel;
 mod outage;
 mod past;
 mod private;
 mod resuming;
 mod schedules;
 mod serving;
+mod steering;
 mod streaming;
 mod together;
+mod top;

@@ -15,6 +15,8 @@ pub(crate) struct StateField {
     pub(crate) ty: Type,
     /// Function that merges several writes; `None` when there is one value a step.
     pub(crate) reducer: Option<Tokens>,
+    /// Its name, when it is one of those that have a name.
+    pub(crate) built_in: Option<&'static str>,
     /// Several writes of one value are one.
     pub(crate) is_any: bool,
     /// Goes back to its default with the next step that does not write it.
@@ -35,6 +37,7 @@ impl StateField {
             id,
             ty: field.ty.clone(),
             reducer: None,
+            built_in: None,
             is_any: false,
             is_ephemeral: false,
             is_untracked: false,
@@ -74,6 +77,7 @@ impl StateField {
         }
         let built_in = REDUCERS.iter().find(|name| path.is_ident(name));
         let reducer = if let Some(name) = built_in {
+            self.built_in = Some(name);
             let name = format_ident!("{name}");
             quote!(::velo_engine::reducer::#name)
         } else if path.is_ident("reduce") {

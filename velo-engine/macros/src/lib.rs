@@ -1,6 +1,7 @@
 //! The `State` derive of `velo-engine`, which re-exports it and documents its attributes.
 
 mod field;
+mod rule;
 mod schema;
 
 use proc_macro::TokenStream;
@@ -128,6 +129,11 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
     let checks: Vec<_> = checks.map(|(field, writes)| check(field, writes)).collect();
     let folds = fields.iter().zip(&writes);
     let folds: Vec<_> = folds.map(|(field, writes)| fold(field, writes)).collect();
+    let is_plain = rule::is_stored_plainly(&input.attrs);
+    let rules = fields.iter().zip(&named.named);
+    let rules: Vec<_> = rules
+        .map(|(field, declared)| rule::rule(field, &declared.attrs, is_plain))
+        .collect();
     let setter_docs: Vec<_> = names
         .iter()
         .map(|name| format!("Writes the field `{name}`."))
@@ -196,6 +202,10 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
             type Update = #update;
             const FIELDS: &'static [&'static str] = &[#(#names),*];
             #versions
+
+            fn rules() -> ::std::vec::Vec<::velo_engine::FieldRule> {
+                ::std::vec![#(#rules),*]
+            }
 
             fn apply(
                 &mut self,

@@ -222,13 +222,18 @@ impl<C: State> Child<C> {
 
     /// Starts it, however long the database takes to come back while the lease may still hold.
     async fn started(&self, is_awaited: bool, otherwise: OnClose) -> Result<RunId, NodeError> {
-        let encoded = Encoded::of(&self.graph, &self.state, None)
+        let encoded = Encoded::of(&self.graph, &self.state)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        let large = encoded.check(self.scene.vault.limits());
+        large.map_err(|error| error.of_node())?;
         let (scene, on_close) = (&self.scene, self.on_close.unwrap_or(otherwise));
         let (mut draws, mut backoff) = (1, Backoff::default());
         failpoint::hit("child.before");
         let run = loop {
-            let new = encoded.row_of(&self.graph, RunId::random());
+            let id = RunId::random();
+            let sealed = encoded.sealed(&scene.vault, id);
+            let sealed = sealed.map_err(|error| error.of_node())?;
+            let new = sealed.row_of(&self.graph, id);
             let spot = scene.spot(&self.name);
             match store::child::start(&scene.pool, spot, is_awaited, on_close, &new).await {
                 Ok(Some(run)) => break run,
@@ -287,7 +292,9 @@ impl Scene {
 
     /// The state of a run that has ended.
     async fn end_state<C: State>(&self, run: RunId) -> Result<C, NodeError> {
-        let steps = patiently(|| store::load::steps(&self.pool, run)).await?;
+        let mut steps = patiently(|| store::load::steps(&self.pool, run)).await?;
+        let opened = self.vault.open_steps(run, &mut steps);
+        opened.map_err(|error| error.of_node())?;
         if steps.is_empty() {
             return Err(NodeError::permanent(format!(
                 "the steps of child run {run} are gone: were they deleted before its parent had read them?"

@@ -12,7 +12,9 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::failpoint;
 use crate::run_id::RunId;
 use crate::state::State;
+use crate::storable;
 use crate::store::{self, Backoff};
+use crate::vault::Home;
 
 /// The same text each time the same side effect is tried: an idempotency key for whoever carries it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl<S: State, I> Context<S, I> {
     ///
     /// # Errors
     /// That of `work`. A permanent error when the name is used twice by one attempt, when the result
-    /// has no JSON form, or when the kept one does not fit `T`.
+    /// has no JSON form that can be read back, when it is too large, or when the kept one does not fit `T`.
     ///
     /// # Cancel safety
     /// Dropped half-way, `work` may have had its effect without its result being kept.
@@ -111,8 +113,11 @@ impl<S: State, I> Context<S, I> {
                 return Err(error.into());
             }
         };
-        let bytes = serde_json::to_vec(&value)
+        let bytes = storable::to_vec("result", &value)
             .map_err(|error| NodeError::of(NodeErrorKind::Permanent, &error))?;
+        let limits = self.scene.vault.limits();
+        let fits = limits.check_value(&name, Some(&self.scene.node), bytes.len());
+        fits.map_err(|error| error.of_node())?;
         match self.scene.keep(&name, bytes).await? {
             None => Ok(value),
             Some(earlier) => serde_json::from_slice(&earlier)
@@ -144,6 +149,11 @@ impl Scene {
         Ok(())
     }
 
+    /// Where something of this task is stored under this name.
+    pub(super) fn home<'a>(&self, what: &'static str, name: &'a str) -> Home<'a> {
+        Home::of_task(self.lease.run, self.seq, self.task, what, name)
+    }
+
     fn release(&self, name: &str) {
         lock(&self.memos).used.remove(name);
     }
@@ -151,10 +161,13 @@ impl Scene {
     /// Keeps a result, however long the database takes to come back while the lease may still hold:
     /// the effect was had, perhaps paid for. Returns the one that counts, when another was there already.
     async fn keep(&self, name: &str, value: Vec<u8>) -> Result<Option<Vec<u8>>, NodeError> {
+        let home = self.home("memo", name);
+        let sealed = self.vault.seal_copy(home, &value);
+        let sealed = sealed.map_err(|error| error.of_node())?;
         failpoint::hit("memo.before");
         let mut backoff = Backoff::default();
-        let earlier = loop {
-            match self.try_keep(name, &value).await {
+        let mut earlier = loop {
+            match self.try_keep(name, &sealed).await {
                 Ok(Some(earlier)) => break earlier,
                 Ok(None) => return self.lose().await,
                 Err(error) if store::is_transient(&error) => {
@@ -165,7 +178,12 @@ impl Scene {
             }
         };
         failpoint::hit("memo.after");
+        if let Some(earlier) = &mut earlier {
+            let opened = self.vault.open(home, earlier);
+            opened.map_err(|error| error.of_node())?;
+        }
         self.pulse.beat();
+        drop(sealed);
         lock(&self.memos)
             .kept
             .insert(name.to_owned(), earlier.clone().unwrap_or(value));

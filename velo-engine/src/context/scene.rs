@@ -16,6 +16,7 @@ use crate::places::{Placed, Places};
 use crate::resources::Resources;
 use crate::store::wait::StoredSignal;
 use crate::time_limit::Pulse;
+use crate::vault::Vault;
 use crate::wait::NewWait;
 
 /// One attempt of one task.
@@ -23,6 +24,7 @@ use crate::wait::NewWait;
 pub(crate) struct Scene {
     pub(crate) pool: PgPool,
     pub(crate) places: Places,
+    pub(crate) vault: Vault,
     pub(crate) lease: Lease,
     /// The step that is being taken; its row does not exist yet.
     pub(crate) seq: i32,
@@ -45,6 +47,8 @@ pub(crate) struct Scene {
     /// Documents of the long-term store.
     pub(crate) items: Mutex<ItemWrites>,
     pub(crate) waits: Mutex<Waits>,
+    /// Gates that the attempt has asked to pass, and how often.
+    pub(crate) permits: Mutex<BTreeMap<String, i32>>,
     /// Notified when an attempt of the turn begins to wait.
     pub(crate) asked: Arc<Notify>,
     /// Unused signals of the run, shared by all tasks of the step.

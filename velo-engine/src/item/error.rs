@@ -1,6 +1,7 @@
 //! Why the long-term store did not do what it was asked for.
 
 use super::Namespace;
+use crate::storable::BadValue;
 use crate::store;
 
 /// Why the long-term store did not do what it was asked for.
@@ -28,7 +29,10 @@ pub enum ItemError {
     /// The value has no JSON form.
     #[error("could not store the item: its value has no JSON form")]
     Unstorable(#[source] serde_json::Error),
-    /// The value has text that the database cannot hold.
+    /// The value could not be read back as it was.
+    #[error("could not store the item")]
+    BadValue(#[source] BadValue),
+    /// The text to find it by is one that the database cannot hold.
     #[error("could not store the item: text with a NUL character cannot be stored")]
     Nul,
     /// The value is too large.

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{Item, ItemError, Namespace, check_key, text};
 use crate::context::Scene;
-use crate::engine::has_nul;
+use crate::storable::{self, NotStorable};
 use crate::store;
 use crate::store::failure::LONGEST;
 
@@ -145,10 +145,10 @@ impl<'a> Put<'a> {
 impl NewItem {
     fn new(namespace: &Namespace, key: &str, value: &impl Serialize) -> Result<Self, ItemError> {
         check_key(key)?;
-        let value = serde_json::to_value(value).map_err(ItemError::Unstorable)?;
-        if has_nul(&value) {
-            return Err(ItemError::Nul);
-        }
+        let value = storable::to_value("value", value).map_err(|error| match error {
+            NotStorable::Bad(bad) => ItemError::BadValue(bad),
+            NotStorable::Json(source) => ItemError::Unstorable(source),
+        })?;
         let bytes = value.to_string().len();
         if bytes > VALUE_MAX {
             return Err(ItemError::TooLarge {
@@ -202,7 +202,7 @@ impl<'a> IntoFuture for Put<'a> {
 
     /// Puts it. By a caller it is there when this returns; in a node, when the step is committed.
     ///
-    /// Errors are [`ItemError::Key`], [`ItemError::Unstorable`], [`ItemError::Nul`],
+    /// Errors are [`ItemError::Key`], [`ItemError::Unstorable`], [`ItemError::BadValue`], [`ItemError::Nul`],
     /// [`ItemError::TooLarge`], [`ItemError::Ttl`], [`ItemError::Embedding`], [`ItemError::NoLanguage`], in
     /// a node [`ItemError::TooManyWrites`], or the database's. Dropped half-way, it may or may not be
     /// there: a second time does no harm.

@@ -1,5 +1,6 @@
 //! Why a schedule did not do what it was asked for.
 
+use crate::codec::SealError;
 use crate::engine::EngineError;
 use crate::store;
 
@@ -46,6 +47,15 @@ pub enum ScheduleError {
         /// The cause.
         #[source]
         source: serde_json::Error,
+    },
+    /// What its runs begin with cannot be sealed or opened; see [`codec`](crate::codec).
+    #[error("could not seal or open what the runs of schedule `{name}` begin with")]
+    Sealed {
+        /// The schedule.
+        name: String,
+        /// The cause.
+        #[source]
+        source: SealError,
     },
     /// More times than one call fills in.
     #[error("more than {most} times of schedule `{name}` lie in that window: fill it in by parts")]

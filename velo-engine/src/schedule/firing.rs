@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use serde_json::json;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::ScheduleError;
 use super::overlap::{Decision, Overlap};
 use super::plan::{NextFire, Rule};
 use super::spec::Spec;
+use crate::engine::Engine;
 use crate::failpoint;
 use crate::run_id::RunId;
 use crate::store;
 use crate::store::schedule::{self as rows, Came, Fire, FireCause, FireOutcome, Locked};
 use crate::store::start::{self, NewRun};
+use crate::store::steer::Ending;
+use crate::vault::{Home, Vault};
 
 /// Most times of one schedule that are fired in one transaction; the next one goes on.
 pub const FIRES_PER_TURN: usize = 64;
@@ -47,8 +51,8 @@ pub struct Fired {
 ///
 /// # Cancel safety
 /// Nothing is lost: each schedule is fired in a transaction of its own.
-pub async fn fire_due(pool: &PgPool) -> Result<Fired, ScheduleError> {
-    round(pool, None).await
+pub async fn fire_due(engine: &Engine) -> Result<Fired, ScheduleError> {
+    round(engine, None).await
 }
 
 /// As [`fire_due`], as if it were `now`: for tests and rehearsals.
@@ -58,11 +62,12 @@ pub async fn fire_due(pool: &PgPool) -> Result<Fired, ScheduleError> {
 ///
 /// # Cancel safety
 /// As [`fire_due`].
-pub async fn fire_due_at(pool: &PgPool, now: DateTime<Utc>) -> Result<Fired, ScheduleError> {
-    round(pool, Some(now)).await
+pub async fn fire_due_at(engine: &Engine, now: DateTime<Utc>) -> Result<Fired, ScheduleError> {
+    round(engine, Some(now)).await
 }
 
-async fn round(pool: &PgPool, now: Option<DateTime<Utc>>) -> Result<Fired, ScheduleError> {
+async fn round(engine: &Engine, now: Option<DateTime<Utc>>) -> Result<Fired, ScheduleError> {
+    let pool = engine.pool();
     let (mut fired, mut passed_over) = (Fired::default(), Vec::new());
     let mut looked = rows::look(pool, now)
         .await
@@ -71,7 +76,7 @@ async fn round(pool: &PgPool, now: Option<DateTime<Utc>>) -> Result<Fired, Sched
         let (is_due, next_in) = looked;
         let mut name = None;
         let turned = if is_due {
-            turn(pool, now, &passed_over, &mut name).await
+            turn(engine, now, &passed_over, &mut name).await
         } else {
             Ok(None)
         };
@@ -101,22 +106,26 @@ async fn round(pool: &PgPool, now: Option<DateTime<Utc>>) -> Result<Fired, Sched
 
 /// Fires one schedule; `None` when none is due. Says whose turn it was, also when it fails.
 async fn turn(
-    pool: &PgPool,
+    engine: &Engine,
     now: Option<DateTime<Utc>>,
     passed_over: &[String],
     name: &mut Option<String>,
 ) -> Result<Option<Vec<RunId>>, ScheduleError> {
     let database = ScheduleError::on(DOING);
-    let mut tx = store::begin(pool).await.map_err(database)?;
+    let mut tx = store::begin(engine.pool()).await.map_err(database)?;
     let due = rows::lock_due(&mut *tx, now, passed_over)
         .await
         .map_err(database)?;
-    let Some(due) = due else {
+    let Some(mut due) = due else {
         return Ok(None);
     };
     *name = Some(due.schedule.name.clone());
     let runs = match spec_of(&due) {
-        Ok(spec) => fire(&mut tx, &due, &spec).await.map_err(database)?,
+        Ok(spec) => {
+            let vault = engine.vault();
+            due.open(vault)?;
+            fire(&mut tx, vault, &due, &spec).await.map_err(database)?
+        }
         Err(error) => {
             tracing::error!(schedule.name = %due.schedule.name, %error, "paused a schedule");
             let note = error.to_string();
@@ -133,11 +142,12 @@ async fn turn(
 
 async fn fire(
     conn: &mut PgConnection,
+    vault: &Vault,
     due: &Locked,
     spec: &Spec,
 ) -> Result<Vec<RunId>, sqlx::Error> {
     let name = &due.schedule.name;
-    let mut counter = Counter::open(conn, due).await?;
+    let mut counter = Counter::open(conn, vault, due).await?;
     counter.drain().await?;
     let plan = rule_of(due, spec).plan(due.schedule.next_at, due.now, FIRES_PER_TURN);
     if let Some((first, until)) = plan.missed {
@@ -151,6 +161,19 @@ async fn fire(
     let started = counter.close(plan.next, plan.due.last().copied()).await?;
     rows::prune(conn, name, RECORDED).await?;
     Ok(started)
+}
+
+impl Locked {
+    /// Opens what its runs begin with.
+    pub(crate) fn open(&mut self, vault: &Vault) -> Result<(), ScheduleError> {
+        let name = &self.schedule.name;
+        let control = vault.open(Home::named("schedule control", name), &mut self.control);
+        let state = vault.open(Home::named("schedule state", name), &mut self.state);
+        control.and(state).map_err(|source| ScheduleError::Sealed {
+            name: name.clone(),
+            source,
+        })
+    }
 }
 
 pub(crate) fn spec_of(locked: &Locked) -> Result<Spec, ScheduleError> {
@@ -170,9 +193,10 @@ pub(crate) fn rule_of<'a>(locked: &'a Locked, spec: &'a Spec) -> Rule<'a> {
     }
 }
 
-/// A schedule whose row the transaction holds, and what of it has not ended.
+/// A schedule whose row the transaction holds and [that is open](Locked::open), and what of it has not ended.
 pub(crate) struct Counter<'a> {
     conn: &'a mut PgConnection,
+    vault: &'a Vault,
     locked: &'a Locked,
     live: Vec<RunId>,
     buffered: Vec<DateTime<Utc>>,
@@ -182,10 +206,12 @@ pub(crate) struct Counter<'a> {
 impl<'a> Counter<'a> {
     pub(crate) async fn open(
         conn: &'a mut PgConnection,
+        vault: &'a Vault,
         locked: &'a Locked,
     ) -> Result<Self, sqlx::Error> {
         let mut counter = Self {
             conn,
+            vault,
             locked,
             live: Vec::new(),
             buffered: Vec::new(),
@@ -229,7 +255,7 @@ impl<'a> Counter<'a> {
             }
         }
         let decision = match overlap.decide(self.live.len(), self.buffered.len()) {
-            Decision::Displace => self.displace().await?,
+            Decision::Displace => self.displace(overlap).await?,
             decided => decided,
         };
         match decision {
@@ -243,12 +269,18 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// Cancels the runs and drops what waits. A run that a worker has ends when that has noticed.
-    async fn displace(&mut self) -> Result<Decision, sqlx::Error> {
+    /// Ends the runs and drops what waits. A run that a worker has ends when that has noticed.
+    async fn displace(&mut self, overlap: Overlap) -> Result<Decision, sqlx::Error> {
         rows::drop_buffered(&mut *self.conn, &self.locked.schedule.name).await?;
+        let reason =
+            json!({ "kind": "terminated", "message": "the next run of its schedule is due" });
+        let how = match overlap {
+            Overlap::TerminateOther => Ending::now(&reason),
+            _ => Ending::CANCELLED,
+        };
         // Should there be more, the next fire goes on with them.
         for run in self.live.iter().take(CANCELLED_PER_FIRE) {
-            store::run::cancel(&mut *self.conn, *run).await?;
+            store::steer::end(&mut *self.conn, *run, how).await?;
         }
         self.count().await?;
         Ok(if self.live.is_empty() {
@@ -266,6 +298,12 @@ impl<'a> Counter<'a> {
         let schedule = &self.locked.schedule;
         // An id that is taken already fails the turn, and the next one draws another.
         let id = RunId::random();
+        let seal = |what, plain: &[u8]| {
+            let sealed = self.vault.seal(Home::of_step(id, 0, what), plain.to_vec());
+            sealed.map_err(|error| sqlx::Error::Encode(error.into()))
+        };
+        let control = seal("control", &self.locked.control)?;
+        let state = seal("snapshot", &self.locked.state)?;
         let new = NewRun {
             id,
             nonce: Uuid::new_v4().as_u64_pair().0.cast_signed(),
@@ -273,11 +311,13 @@ impl<'a> Counter<'a> {
             version: schedule.version,
             fingerprint: self.locked.fingerprint,
             thread: None,
-            control: &self.locked.control,
-            state: &self.locked.state,
+            control: &control,
+            state: &state,
             code: &self.locked.code,
             priority: self.locked.priority,
             origin: None,
+            lane: None,
+            trace: None,
         };
         start::insert(&mut *self.conn, &new).await?;
         self.live.push(id);

@@ -22,17 +22,20 @@ pub enum Overlap {
     BufferAll,
     /// The run is cancelled, and the new one is started when that has ended. The newest alone waits.
     CancelOther,
+    /// As [`CancelOther`](Self::CancelOther), but the run is terminated, with the reason as its error.
+    TerminateOther,
     /// It starts its run beside the others.
     AllowAll,
 }
 
 impl Overlap {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Skip,
         Self::BufferOne,
         Self::BufferAll,
         Self::CancelOther,
+        Self::TerminateOther,
         Self::AllowAll,
     ];
 
@@ -44,6 +47,7 @@ impl Overlap {
             Self::BufferOne => "buffer_one",
             Self::BufferAll => "buffer_all",
             Self::CancelOther => "cancel_other",
+            Self::TerminateOther => "terminate_other",
             Self::AllowAll => "allow_all",
         }
     }
@@ -58,7 +62,7 @@ impl Overlap {
             Self::BufferOne if buffered == 0 => Decision::Buffer,
             Self::BufferAll if buffered < BUFFER_MAX => Decision::Buffer,
             Self::BufferOne | Self::BufferAll => Decision::Skip,
-            Self::CancelOther => Decision::Displace,
+            Self::CancelOther | Self::TerminateOther => Decision::Displace,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::graph::Graph;
 use crate::start::Start;
 use crate::state::State;
 use crate::store::schedule::{self as store, NewSchedule};
+use crate::vault::Home;
 
 /// How late a fire may be because no worker was there, unless told otherwise.
 pub const CATCH_UP_DEFAULT: Duration = Duration::from_secs(3_600);
@@ -137,6 +138,18 @@ impl<'a, S: State> ScheduleSetup<'a, S> {
             jitter: whole_milliseconds(self.jitter),
             catch_up: self.catch_up,
         };
+        let seal = |what, plain: Vec<u8>| {
+            let sealed = self
+                .engine
+                .vault()
+                .seal(Home::named(what, &self.name), plain);
+            sealed.map_err(|source| ScheduleError::Sealed {
+                name: self.name.clone(),
+                source,
+            })
+        };
+        let control = seal("schedule control", encoded.control)?;
+        let state = seal("schedule state", encoded.state)?;
         let shape = self.graph.shape();
         let new = NewSchedule {
             name: &self.name,
@@ -145,8 +158,8 @@ impl<'a, S: State> ScheduleSetup<'a, S> {
             fingerprint: self.graph.fingerprint(),
             code: self.graph.queued(),
             priority: self.priority,
-            control: &encoded.control,
-            state: &encoded.state,
+            control: &control,
+            state: &state,
             spec: serde_json::to_value(&self.spec).expect("texts and numbers are always JSON"),
             jitter_ms: milliseconds(self.jitter),
             catch_up_ms: milliseconds(self.catch_up),

@@ -155,14 +155,15 @@ impl Engine {
     /// what became of it.
     ///
     /// # Errors
-    /// [`ScheduleError::NoSchedule`], or the database's.
+    /// [`ScheduleError::NoSchedule`], [`ScheduleError::Sealed`], or the database's.
     ///
     /// # Cancel safety
     /// Dropped half-way, it may or may not have fired.
     pub async fn trigger_schedule(&self, name: &str) -> Result<Fire, ScheduleError> {
         const DOING: &str = "trigger the schedule";
         let database = ScheduleError::on(DOING);
-        let (mut tx, locked) = self.locked(name, DOING).await?;
+        let (mut tx, mut locked) = self.locked(name, DOING).await?;
+        locked.open(self.vault())?;
         let overlap = locked.schedule.overlap;
         // Not on a whole millisecond: no time of the schedule is taken away by it.
         let fire_at = match locked.now.timestamp_subsec_micros() % 1_000 {
@@ -170,7 +171,7 @@ impl Engine {
             _ => locked.now,
         };
         let fired = async {
-            let mut counter = Counter::open(&mut tx, &locked).await?;
+            let mut counter = Counter::open(&mut tx, self.vault(), &locked).await?;
             let fire = counter.offer(fire_at, FireCause::Trigger, overlap).await?;
             counter.close(next_of(&locked), Some(fire_at)).await?;
             Ok(fire)
@@ -203,7 +204,8 @@ impl Engine {
     ) -> Result<Vec<Fire>, ScheduleError> {
         const DOING: &str = "fill in the schedule's times";
         let database = ScheduleError::on(DOING);
-        let (mut tx, locked) = self.locked(name, DOING).await?;
+        let (mut tx, mut locked) = self.locked(name, DOING).await?;
+        locked.open(self.vault())?;
         let spec = spec_of(&locked)?;
         let (from, to) = (*window.start(), (*window.end()).min(locked.now));
         let times = spec.within(from, to, BACKFILL_MAX + 1);
@@ -214,7 +216,7 @@ impl Engine {
             });
         }
         let filled = async {
-            let mut counter = Counter::open(&mut tx, &locked).await?;
+            let mut counter = Counter::open(&mut tx, self.vault(), &locked).await?;
             let mut fires = Vec::with_capacity(times.len());
             for time in times {
                 fires.push(counter.offer(time, FireCause::Backfill, overlap).await?);

@@ -7,6 +7,7 @@ use super::named::Named;
 use super::{
     DEFAULT_STEP_LIMIT, Join, JoinRule, NodeShape, Shape, ShapeError, Sources, check, paths,
 };
+use crate::breakpoint::Breakpoints;
 use crate::node::NodeKey;
 use crate::node_failure::NodeFailure;
 use crate::state::State;
@@ -37,6 +38,18 @@ pub(super) struct Parts {
     /// Each node that has an error handler, with that.
     pub(super) handlers: Vec<(Named, Named)>,
     pub(super) default_handler: Option<Named>,
+    /// What nodes were called in older code.
+    pub(super) renamed: Vec<(String, Named)>,
+    pub(super) pauses: Pauses,
+}
+
+/// Where runs are paused.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    pub(super) before: Vec<Named>,
+    pub(super) after: Vec<Named>,
+    before_all: bool,
+    after_all: bool,
 }
 
 #[derive(Debug)]
@@ -157,10 +170,46 @@ impl<S: State> ShapeBuilder<S> {
         self
     }
 
+    /// Says what `node` was called in older code, so that tasks which that has left are tasks of `node`.
+    #[must_use]
+    pub fn renamed<I>(mut self, was: impl Into<String>, node: NodeKey<S, I>) -> Self {
+        self.parts.renamed.push((was.into(), node.into()));
+        self
+    }
+
     /// Lets at most `tasks` tasks of `node` be at work at once in one run.
     #[must_use]
     pub fn at_most<I>(mut self, node: NodeKey<S, I>, tasks: usize) -> Self {
         self.parts.limits.push((node.into(), tasks));
+        self
+    }
+
+    /// Pauses runs before a step in which `node` has work to do; see
+    /// [`GraphBuilder::pause_before`](crate::GraphBuilder::pause_before).
+    #[must_use]
+    pub fn pause_before<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.parts.pauses.before.push(node.into());
+        self
+    }
+
+    /// Pauses runs after a step in which `node` has done work.
+    #[must_use]
+    pub fn pause_after<I>(mut self, node: NodeKey<S, I>) -> Self {
+        self.parts.pauses.after.push(node.into());
+        self
+    }
+
+    /// Pauses runs before every step.
+    #[must_use]
+    pub fn pause_before_all(mut self) -> Self {
+        self.parts.pauses.before_all = true;
+        self
+    }
+
+    /// Pauses runs after every step but the last.
+    #[must_use]
+    pub fn pause_after_all(mut self) -> Self {
+        self.parts.pauses.after_all = true;
         self
     }
 
@@ -189,6 +238,7 @@ impl<S: State> ShapeBuilder<S> {
     fn into_shape(self) -> Shape<S> {
         let parts = self.parts;
         let joins = joins(&parts);
+        let breakpoints = parts.breakpoints();
         let mut nodes: BTreeMap<&'static str, NodeShape> = BTreeMap::new();
         for node in &parts.nodes {
             nodes.entry(node.name).or_default();
@@ -209,6 +259,10 @@ impl<S: State> ShapeBuilder<S> {
         for (node, tasks) in parts.limits {
             nodes.entry(node.name).or_default().at_most = Some(tasks);
         }
+        let renamed = parts
+            .renamed
+            .into_iter()
+            .map(|(was, node)| (was, node.name));
         Shape {
             name: self.name,
             version: self.version,
@@ -216,12 +270,25 @@ impl<S: State> ShapeBuilder<S> {
             starts: parts.starts.iter().map(|node| node.name).collect(),
             nodes,
             joins,
+            breakpoints,
+            renamed: renamed.collect(),
             state: PhantomData,
         }
     }
 }
 
 impl Parts {
+    fn breakpoints(&self) -> Breakpoints {
+        let named = |nodes: &[Named], is_all: bool| {
+            let nodes = if is_all { &self.nodes } else { nodes };
+            nodes.iter().map(|node| node.name.to_owned()).collect()
+        };
+        Breakpoints {
+            before: named(&self.pauses.before, self.pauses.before_all),
+            after: named(&self.pauses.after, self.pauses.after_all),
+        }
+    }
+
     /// A failed node goes to its handler: a way like those that it may choose itself.
     fn lead_to_handlers(&mut self) {
         if let Some(handler) = self.default_handler {

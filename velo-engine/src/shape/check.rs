@@ -77,9 +77,14 @@ fn mentions(parts: &Parts) -> Vec<ShapeError> {
     }
     all(".may_stay_shut(…)", &parts.may_stay_shut);
     all(".deferred(…)", &parts.deferred);
+    for (_, node) in &parts.renamed {
+        all(".renamed(…)", &[*node]);
+    }
     for (node, _) in &parts.limits {
         all(".at_most(…)", &[*node]);
     }
+    all(".pause_before(…)", &parts.pauses.before);
+    all(".pause_after(…)", &parts.pauses.after);
     // Of two nodes of one name, the first counts; that there are two is an error of its own.
     let mut added = BTreeMap::new();
     for node in &parts.nodes {

@@ -79,7 +79,7 @@ impl<S: State> Shape<S> {
 }
 
 /// What is written on a join's arrows; numbered where several joins lead to one node.
-fn label(join: &Join, number: Option<usize>) -> String {
+pub(super) fn label(join: &Join, number: Option<usize>) -> String {
     let mut label = match join.rule {
         JoinRule::All => "join".to_owned(),
         JoinRule::Some(1) => "any".to_owned(),
@@ -95,7 +95,7 @@ fn label(join: &Join, number: Option<usize>) -> String {
 }
 
 /// A node's name, or what stands for it where the drawing would take it for something else.
-fn id(node: &str) -> String {
+pub(crate) fn id(node: &str) -> String {
     if RESERVED.contains(&node) {
         format!("__{node}__")
     } else {

@@ -48,7 +48,9 @@ pub enum ShapeError {
         added: &'static str,
     },
     /// No path leads from the start to the node.
-    #[error("node `{0}` cannot be reached from the start")]
+    #[error(
+        "node `{0}` cannot be reached from the start: lead to it by .edge(…) or .join(…), or let nodes choose it by .may_go(…)"
+    )]
     Unreachable(&'static str),
     /// A join of nothing never opens.
     #[error("the join before `{0}` has no sources, so it can never open")]

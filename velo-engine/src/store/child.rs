@@ -223,7 +223,7 @@ select exists (
   where r.status = 'paused'
      or (r.status = 'waiting'
          and exists (select from velo.wait w
-                     where w.run_id = r.id and w.kind in ('ask', 'signal') and w.answer is null
+                     where w.run_id = r.id and w.kind in ('ask', 'signal') and w.answer is null and not w.is_closed
                        and w.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = r.id))))";
 
 /// Whether somebody outside has to act, on the run or on one that it waits for.

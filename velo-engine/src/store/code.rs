@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
 
+use super::run::RunStatus;
 use crate::lease::Lease;
 use crate::run_id::RunId;
 
@@ -136,4 +137,63 @@ pub(crate) async fn lack(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+pub(crate) const LIVE_RUNS: &str = "\
+-- velo: code.live_runs
+select r.id, r.graph, r.version, r.status, q.code
+from velo.run r
+join velo.queue q on q.run_id = r.id and q.branch = 0
+where r.finished_at is null
+  and r.graph = any($1)
+  and r.id > coalesce($2, -9223372036854775808)
+order by r.id
+limit $3";
+
+/// A run that has not ended, and what it is pinned to.
+#[derive(Debug, FromRow)]
+pub(crate) struct LiveRun {
+    pub(crate) id: RunId,
+    pub(crate) graph: String,
+    pub(crate) version: i32,
+    pub(crate) status: RunStatus,
+    pub(crate) code: String,
+}
+
+/// The next live runs of these graphs, oldest first.
+pub(crate) async fn live_runs(
+    db: impl PgExecutor<'_>,
+    graphs: &[String],
+    after: Option<RunId>,
+    limit: i64,
+) -> Result<Vec<LiveRun>, sqlx::Error> {
+    sqlx::query_as(LIVE_RUNS)
+        .bind(graphs)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(db)
+        .await
+}
+
+/// Most schedules that one look finds.
+const SCHEDULES_MAX: i64 = 10_000;
+
+pub(crate) const SCHEDULES: &str = "\
+-- velo: code.schedules
+select name, code
+from velo.schedule
+where graph = any($1)
+order by name
+limit $2";
+
+/// The schedules of these graphs, and what their next runs will be pinned to.
+pub(crate) async fn schedules(
+    db: impl PgExecutor<'_>,
+    graphs: &[String],
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as(SCHEDULES)
+        .bind(graphs)
+        .bind(SCHEDULES_MAX)
+        .fetch_all(db)
+        .await
 }

@@ -41,11 +41,17 @@ with gone as (
   delete from velo.piece_head h using gone where h.run_id = gone.id
 ), children as (
   delete from velo.child c using gone where c.run_id = gone.id
+), inputs as (
+  delete from velo.input i using gone where i.run_id = gone.id
+), permits as (
+  delete from velo.permit p using gone where p.run_id = gone.id
 ), endings as (
   delete from velo.ending e using gone where e.run_id = gone.id
 ), threads as (
   delete from velo.thread t using gone
   where t.name = gone.thread and t.run_id = gone.id and not t.is_live
+    -- A run that was rolled back takes nothing with it.
+    and not (t.is_undone and t.before_run is not null)
 )
 select count(*) from gone";
 
@@ -89,11 +95,17 @@ where r.id > $1
                  from velo.run n
                  where n.thread = r.thread and n.id > r.id and n.finished_at is not null
                  limit $3) newer) >= $3)
+  and not exists (select from velo.thread t
+                  where t.name = r.thread
+                    and case when t.is_undone then t.before_run = r.id
+                             else t.is_live and t.before_run = r.id end)
+  and not exists (select from velo.input i where i.base_run = r.id)
 order by r.id
 limit $4";
 
-/// Runs that ended longer ago than `age`, except the newest `keep` that ended of each thread; after
-/// the run `after`, oldest first.
+/// Runs that ended longer ago than `age`, except the newest `keep` that ended of each thread, and those from
+/// whose state another begins, or would if its thread's live run were rolled back; after the run `after`,
+/// oldest first.
 pub(crate) async fn old(
     db: impl PgExecutor<'_>,
     after: RunId,

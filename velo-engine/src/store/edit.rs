@@ -7,7 +7,7 @@ use crate::run_id::RunId;
 // Claims skip the row while it is locked, and answers wait for it.
 pub(crate) const LOCK: &str = "\
 -- velo: edit.lock
-select worker, fence, code, is_cancelled
+select worker, fence, code, is_cancelled, is_held
 from velo.queue
 where run_id = $1 and branch = 0
 for update";
@@ -19,6 +19,7 @@ pub(crate) struct Locked {
     pub(crate) fence: i64,
     pub(crate) code: String,
     pub(crate) is_cancelled: bool,
+    pub(crate) is_held: bool,
 }
 
 pub(crate) async fn lock(

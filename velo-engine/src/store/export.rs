@@ -47,7 +47,9 @@ with given as (
 ), thread as (
   insert into velo.thread (name, run_id, is_live)
   select thread, $1::bigint, true from given where thread is not null and finished_at is null
-  on conflict (name) do update set run_id = excluded.run_id, is_live = true
+  on conflict (name) do update
+  set run_id = excluded.run_id, is_live = true, is_undone = false,
+      before_run = case when velo.thread.is_undone then velo.thread.before_run else velo.thread.run_id end
   where not velo.thread.is_live
   returning name
 ), run as (
@@ -69,14 +71,18 @@ with given as (
   select run.id, o.seq, o.task, o.fence, o.outcome
   from run, jsonb_populate_recordset(null::velo.outcome, $2::jsonb -> 'outcomes') o
 ), waits as (
-  insert into velo.wait (run_id, seq, task, name, kind, node, question, schema, asked_at, due_at, answer, refusal, is_seen)
+  insert into velo.wait (run_id, seq, task, name, kind, node, question, schema, asked_at, due_at, answer, refusal, is_seen,
+                         is_closed, race)
   select run.id, w.seq, w.task, w.name, w.kind, w.node,
          case when w.kind = 'ask' then coalesce(w.question, 'null') end, w.schema, w.asked_at, w.due_at,
-         case when (row ->> 'is_answered')::boolean then coalesce(w.answer, 'null') end, w.refusal, w.is_seen
+         case when (row ->> 'is_answered')::boolean then coalesce(w.answer, 'null') end, w.refusal, w.is_seen,
+         coalesce(w.is_closed, false), w.race
   from run, jsonb_array_elements($2::jsonb -> 'waits') row, jsonb_populate_record(null::velo.wait, row) w
+  -- Children are not exported: the node starts its own.
+  where w.kind <> 'child'
 ), signals as (
-  insert into velo.signal (run_id, name, payload, key, sent_at, used_seq)
-  select run.id, i.name, coalesce(i.payload, 'null'), i.key, i.sent_at, i.used_seq
+  insert into velo.signal (run_id, name, payload, key, sent_at, used_seq, kept_seq, kept_task)
+  select run.id, i.name, coalesce(i.payload, 'null'), i.key, i.sent_at, i.used_seq, i.kept_seq, i.kept_task
   from run, jsonb_populate_recordset(null::velo.signal, $2::jsonb -> 'signals') i
   order by i.id
 ), failures as (

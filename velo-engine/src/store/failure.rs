@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 use sqlx::types::Json;
 
-use crate::error::NodeError;
 use crate::lease::Lease;
 
 /// A failed attempt of a task.
@@ -16,7 +16,8 @@ pub(crate) struct NewFailure<'a> {
     pub(crate) task: i32,
     /// Counts all attempts of the task, also those before somebody resumed the run.
     pub(crate) number: i32,
-    pub(crate) error: &'a NodeError,
+    /// As stored.
+    pub(crate) error: &'a Value,
     pub(crate) again_in: Option<Duration>,
 }
 

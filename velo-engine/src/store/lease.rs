@@ -54,28 +54,40 @@ pub(crate) const HEARTBEAT: &str = "\
 -- velo: worker.heartbeat
 update velo.worker
 set expires_at = clock_timestamp() + $2
-where id = $1";
+where id = $1
+returning is_draining";
 
-/// `false` when the worker was given up.
+/// Whether somebody has asked the worker to stop; `None` when it was given up.
 pub(crate) async fn heartbeat(
     db: impl PgExecutor<'_>,
     worker: i32,
     lease: Duration,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(HEARTBEAT)
+) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar(HEARTBEAT)
         .bind(worker)
         .bind(interval(lease))
-        .execute(db)
-        .await?;
+        .fetch_optional(db)
+        .await
+}
+
+pub(crate) const DRAIN: &str = "\
+-- velo: worker.drain
+update velo.worker
+set is_draining = true
+where id = $1";
+
+/// Asks a worker to stop; `false` when there is none of this id.
+pub(crate) async fn drain(db: impl PgExecutor<'_>, worker: i32) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(DRAIN).bind(worker).execute(db).await?;
     Ok(done.rows_affected() == 1)
 }
 
 pub(crate) const CALLS: &str = "\
 -- velo: queue.calls
-select run_id, is_cancelled
+select run_id, is_cancelled, is_poked, halt is not null as is_halted
 from velo.queue
 where worker = $1
-  and (is_cancelled or is_poked)";
+  and (is_cancelled or is_poked or halt is not null)";
 
 pub(crate) async fn calls(db: impl PgExecutor<'_>, worker: i32) -> Result<Vec<Call>, sqlx::Error> {
     sqlx::query_as(CALLS).bind(worker).fetch_all(db).await
@@ -100,7 +112,7 @@ pub(crate) async fn heard(db: impl PgExecutor<'_>, lease: Lease) -> Result<(), s
 
 pub(crate) const HELD: &str = "\
 -- velo: queue.held
-select run_id, fence, code, is_cancelled
+select run_id, fence, code, is_cancelled, lane
 from velo.queue
 where worker = $1";
 
@@ -112,7 +124,7 @@ pub(crate) async fn held(db: impl PgExecutor<'_>, worker: i32) -> Result<Vec<Cla
 
 pub(crate) const CLAIM: &str = "\
 -- velo: queue.claim
-select run_id, fence, code, is_cancelled
+select run_id, fence, code, is_cancelled, lane
 from velo.claim($1, $2, $3, $4)";
 
 #[derive(FromRow)]
@@ -121,6 +133,7 @@ struct Claimed {
     fence: i64,
     code: String,
     is_cancelled: bool,
+    lane: Option<String>,
 }
 
 impl Claimed {
@@ -133,6 +146,7 @@ impl Claimed {
             },
             code: self.code,
             is_cancelled: self.is_cancelled,
+            queue: self.lane,
         }
     }
 }
@@ -158,7 +172,7 @@ pub(crate) async fn claim(
 pub(crate) const WAKE: &str = "\
 -- velo: queue.wake
 with due as (
-  select run_id, branch
+  select run_id, branch, lane
   from velo.queue
   where wake_at <= clock_timestamp()
   order by wake_at
@@ -171,12 +185,13 @@ with due as (
   where q.run_id = due.run_id and q.branch = due.branch
 )
 select (select count(*) from due) as woken,
+       (select count(lane) from due) as held,
        (select extract(epoch from min(wake_at) - clock_timestamp())::float8
         from velo.queue
         where wake_at > clock_timestamp()) as next_in";
 
-/// Readies what is due; returns how many, and the seconds until more is.
-pub(crate) async fn wake(db: impl PgExecutor<'_>) -> Result<(i64, Option<f64>), sqlx::Error> {
+/// Readies what is due; returns how many, how many of them queues let in, and the seconds until more is.
+pub(crate) async fn wake(db: impl PgExecutor<'_>) -> Result<(i64, i64, Option<f64>), sqlx::Error> {
     sqlx::query_as(WAKE).fetch_one(db).await
 }
 
@@ -252,13 +267,37 @@ pub(crate) async fn is_held(db: impl PgExecutor<'_>, lease: Lease) -> Result<boo
         .await
 }
 
-// A run that was cancelled meanwhile is readied, here and below: whoever leases it next ends it.
+pub(crate) const SUSPECT: &str = "\
+-- velo: queue.suspect
+update velo.queue
+set suspect = $4
+where run_id = $1 and branch = 0 and worker = $2 and fence = $3
+  and suspect is distinct from $4";
+
+/// Notes which node is at work, of a run whose workers have died. Check the lease in the same transaction.
+pub(crate) async fn suspect(
+    db: impl PgExecutor<'_>,
+    lease: Lease,
+    node: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(SUSPECT)
+        .bind(lease.run)
+        .bind(lease.worker)
+        .bind(lease.fence)
+        .bind(node)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+// A run that was cancelled meanwhile is readied, here and below: whoever leases it next ends it. So is one
+// that was asked to stop at a step boundary.
 pub(crate) const SLEEP: &str = "\
 -- velo: queue.sleep
 update velo.queue
 set worker = null,
-    wake_at = case when not is_cancelled then clock_timestamp() + $4 end,
-    ready_at = case when is_cancelled then clock_timestamp() end,
+    wake_at = case when not is_cancelled and halt is null then clock_timestamp() + $4 end,
+    ready_at = case when is_cancelled or halt is not null then clock_timestamp() end,
     crashes = 0
 where run_id = $1 and branch = 0 and worker = $2 and fence = $3";
 
@@ -283,28 +322,30 @@ pub(crate) const PAUSE: &str = "\
 with parked as (
   update velo.queue
   set worker = null,
-      ready_at = case when is_cancelled then clock_timestamp() end
+      ready_at = case when is_cancelled or halt = 'end' then clock_timestamp() end,
+      halt = nullif(halt, 'pause')
   where run_id = $1 and branch = 0 and worker = $2 and fence = $3
-  returning run_id, is_cancelled
+  returning run_id, is_cancelled or halt is not null as is_to_end
 ), paused as (
   update velo.run
-  set status = 'paused', error = $4
+  set status = 'paused', error = coalesce($4::jsonb, error)
   from parked
-  where id = parked.run_id and not parked.is_cancelled
+  where id = parked.run_id and not parked.is_to_end
 )
 select count(*) from parked";
 
-/// Gives the lease back until somebody resumes the run; `false` when it was gone.
+/// Gives the lease back until somebody resumes the run; `false` when it was gone. Without an error, the
+/// run keeps the one that it has: the reason of who paused it.
 pub(crate) async fn pause(
     db: impl PgExecutor<'_>,
     lease: Lease,
-    error: &serde_json::Value,
+    error: Option<&serde_json::Value>,
 ) -> Result<bool, sqlx::Error> {
     let parked: i64 = sqlx::query_scalar(PAUSE)
         .bind(lease.run)
         .bind(lease.worker)
         .bind(lease.fence)
-        .bind(Json(error))
+        .bind(error.map(Json))
         .fetch_one(db)
         .await?;
     Ok(parked == 1)
@@ -316,6 +357,11 @@ with gone as (
   delete from velo.queue
   where run_id = $1 and branch = 0 and worker = $2 and fence = $3
   returning run_id
+), unbegun as (
+  delete from velo.input i
+  using gone
+  where i.run_id = gone.run_id
+  returning i.run_id
 ), done as (
   update velo.run
   set status = 'cancelled', finished_at = clock_timestamp()
@@ -324,7 +370,9 @@ with gone as (
   returning id, thread
 ), freed as (
   update velo.thread
-  set is_live = false
+  set is_live = false,
+      -- What has not begun has no state to leave.
+      is_undone = is_undone or exists (select from unbegun)
   from done
   where name = done.thread and run_id = done.id
 )
@@ -353,7 +401,7 @@ left join lateral (
   select q.ready_at
   from velo.queue q
   where q.code = wanted.code and q.ready_at is not null
-  order by q.priority, q.ready_at
+  order by (q.ready_at - timestamptz '2000-01-01 00:00:00+00') + q.priority * interval '1 minute'
   limit 1
 ) head on true";
 

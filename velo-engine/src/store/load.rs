@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool};
+use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
 use super::wait::{StoredSignal, StoredWait};
@@ -23,12 +23,29 @@ pub(crate) struct Stored {
     pub(crate) signals: Vec<StoredSignal>,
     /// Whether something has come for the run since a worker last looked.
     pub(crate) is_poked: bool,
+    /// Workers in a row that have died at this step.
+    pub(crate) crashes: i64,
     /// Whether it has a parent or children.
     pub(crate) has_family: bool,
+    /// What is to happen before its next step.
+    pub(crate) halt: Option<Halt>,
+    /// Steps that it may take, given when it was resumed.
+    pub(crate) step_limit: Option<u64>,
+    /// Whether somebody resumed it after its newest step.
+    pub(crate) is_resumed: bool,
+    /// The trace that it belongs to, or the nearest run above it that belongs to one.
+    pub(crate) trace: Option<String>,
     /// The shape that it is pinned to.
     pub(crate) shape: Uuid,
     /// How long ago the newest step was committed, or the run was resumed after that.
     pub(crate) age: Duration,
+}
+
+/// What is to happen to a run at a step boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Halt {
+    Pause,
+    End,
 }
 
 #[derive(Debug, FromRow)]
@@ -132,7 +149,7 @@ cross join lateral (
    join velo.failure f on f.run_id = given.run::bigint and f.seq = p.newest + 1
    order by f.task, f.attempt desc)
   union all
-  select 'wait', w.task, 0, w.name, w.kind, null, null, null, w.answer, null,
+  select 'wait', w.task, w.is_closed::integer, w.name, w.kind, null, null, null, w.answer, null,
          coalesce(w.due_at <= clock_timestamp(), false)
          or (w.kind = 'child'
              and exists (select from velo.child c
@@ -143,18 +160,40 @@ cross join lateral (
   from place p
   join velo.wait w on w.run_id = given.run::bigint and w.seq = p.newest + 1
   union all
-  (select 'signal', i.id, 0, i.name, null, null, null, null, i.payload, null, false, false
-   from velo.signal i
-   where i.run_id = given.run::bigint and i.used_seq is null
+  (select 'signal', i.id, case when i.kept_seq = p.newest + 1 then i.kept_task else -1 end, i.name, null,
+          null, null, null, i.payload, null, false, false
+   from place p
+   join velo.signal i on i.run_id = given.run::bigint and i.used_seq is null
    order by i.id
    limit $2)
   union all
-  select 'poke', 0, 0, null, null, null, null, null, null, null, true, false
-  from velo.queue q
-  where q.run_id = given.run::bigint and q.branch = 0 and q.is_poked
+  select 'poke', case when q.crash_seq = p.newest then q.crashes else 0 end, 0, null, null, null, null, null,
+         null, null, q.is_poked, false
+  from place p
+  join velo.queue q on q.run_id = given.run::bigint and q.branch = 0 and (q.is_poked or q.crashes > 0)
   union all
-  select 'run', (r.parent is not null or r.has_children)::integer, 0, null, null, uuid_send(r.fingerprint),
-         null, null, null, null, false, false
+  select 'word', coalesce(q.step_limit, -1), 0, q.halt, null, null, null, null, null, null, false, false
+  from velo.queue q
+  where q.run_id = given.run::bigint and q.branch = 0 and (q.halt is not null or q.step_limit is not null)
+  union all
+  select 'resumed', 0, 0, null, null, null, null, null, null, null, false, false
+  from place p
+  join velo.queue q on q.run_id = given.run::bigint and q.branch = 0 and q.resumed_seq = p.newest
+  union all
+  select 'run', (r.parent is not null or r.has_children)::integer, 0,
+         case when r.parent is null or r.trace is not null then r.trace
+              else (with recursive above as (
+                              select p.parent, p.trace, 1 as height
+                              from velo.run p
+                              where p.id = r.parent
+                              union all
+                              select p.parent, p.trace, a.height + 1
+                              from above a
+                              join velo.run p on p.id = a.parent
+                              where a.trace is null and a.height < 32
+                            )
+                            select a.trace from above a where a.trace is not null) end,
+         null, uuid_send(r.fingerprint), null, null, null, null, false, false
   from velo.run r
   where r.id = given.run::bigint
 ) found
@@ -179,20 +218,23 @@ struct Row {
 }
 
 /// Reads where the run stands; `None` when there is no such run.
-pub(crate) async fn stored(pool: &PgPool, run: RunId) -> Result<Option<Stored>, sqlx::Error> {
-    Ok(several(pool, &[run]).await?.pop().flatten())
+pub(crate) async fn stored(
+    db: impl PgExecutor<'_>,
+    run: RunId,
+) -> Result<Option<Stored>, sqlx::Error> {
+    Ok(several(db, &[run]).await?.pop().flatten())
 }
 
 /// Reads where runs stand, in the order of the ids; `None` for one that there is not.
 pub(crate) async fn several(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     runs: &[RunId],
 ) -> Result<Vec<Option<Stored>>, sqlx::Error> {
     let ids: Vec<i64> = runs.iter().map(|run| run.as_i64()).collect();
     let rows: Vec<Row> = sqlx::query_as(ALL)
         .bind(Json(ids))
         .bind(SIGNALS_MAX)
-        .fetch_all(pool)
+        .fetch_all(db)
         .await?;
     let mut all: Vec<Stored> = runs.iter().map(|_| Stored::default()).collect();
     for row in rows {
@@ -248,16 +290,31 @@ impl Stored {
                 kind: row.label.unwrap_or_default(),
                 answer: row.json,
                 is_due: row.is_due,
+                is_closed: row.b != 0,
                 is_seen: row.is_seen,
             }),
             "signal" => self.signals.push(StoredSignal {
                 id: row.a,
                 name: row.name.unwrap_or_default(),
                 payload: row.json.unwrap_or_default(),
+                kept: (row.b >= 0).then_some(row.b),
             }),
-            "poke" => self.is_poked = true,
+            "word" => {
+                self.halt = match row.name.as_deref() {
+                    Some("pause") => Some(Halt::Pause),
+                    Some(_) => Some(Halt::End),
+                    None => None,
+                };
+                self.step_limit = u64::try_from(row.a).ok();
+            }
+            "poke" => {
+                self.is_poked = row.is_due;
+                self.crashes = row.a;
+            }
+            "resumed" => self.is_resumed = true,
             "run" => {
                 self.has_family = row.a != 0;
+                self.trace = row.name;
                 let shape = Uuid::from_slice(&row.one.unwrap_or_default());
                 self.shape = shape.map_err(|_| odd("a shape that is none"))?;
             }

@@ -1,55 +1,9 @@
 //! What an operator does to a run that needs attention.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgPool;
 
 use crate::run_id::RunId;
 use crate::stored::NOTHING_DONE;
-
-pub(crate) const TERMINATE: &str = "\
--- velo: run.terminate
-with locked as (
-  select run_id, branch, worker
-  from velo.queue
-  where run_id = $1
-  for update
-), asked as (
-  update velo.queue q
-  set is_cancelled = true
-  from locked l
-  where q.run_id = l.run_id and q.branch = l.branch and l.worker is not null
-), gone as (
-  delete from velo.queue q
-  using locked l
-  where q.run_id = l.run_id and q.branch = l.branch and l.worker is null
-), done as (
-  update velo.run r
-  set error = jsonb_build_object('kind', 'terminated', 'message', $2::text),
-      status = case when l.worker is null then 'cancelled' else r.status end,
-      finished_at = case when l.worker is null then clock_timestamp() end
-  from locked l
-  where r.id = l.run_id and l.branch = 0
-  returning r.id, r.thread, r.status
-), freed as (
-  update velo.thread
-  set is_live = false
-  from done
-  where done.status = 'cancelled' and name = done.thread and run_id = done.id
-)
-select count(*) from locked";
-
-/// Ends the run with a reason; `false` when it has ended.
-pub(crate) async fn terminate(
-    db: impl PgExecutor<'_>,
-    run: RunId,
-    reason: &str,
-) -> Result<bool, sqlx::Error> {
-    let touched: i64 = sqlx::query_scalar(TERMINATE)
-        .bind(run)
-        .bind(reason)
-        .fetch_one(db)
-        .await?;
-    Ok(touched > 0)
-}
 
 // A statement of its own: what the next one reads may have changed while this one waited for the row.
 pub(crate) const PARKED: &str = "\
@@ -90,7 +44,7 @@ with failed as (
   where f.run_id = added.run_id and not f.is_settled
 ), resumed as (
   update velo.run r
-  set status = 'active', error = null
+  set status = 'active', error = null, failed_as = null
   from added
   where r.id = added.run_id
 )

@@ -1,42 +1,13 @@
 //! What runs wait for, and what comes for them.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::failure::interval;
 use crate::lease::Lease;
 use crate::run_id::RunId;
 use crate::wait::{NewWait, WaitKind};
-
-/// A question that is open.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct Question {
-    /// The run that asks.
-    #[sqlx(rename = "run_id")]
-    pub run: RunId,
-    /// The step that is under way.
-    pub seq: i32,
-    /// Which task of the step asks.
-    pub task: i32,
-    /// The node that asks.
-    pub node: String,
-    /// The question's name, unique in its task.
-    pub name: String,
-    /// What is shown to the person.
-    pub question: Value,
-    /// JSON Schema of the answer; null when the node gave none.
-    pub schema: Option<Value>,
-    /// When it was asked.
-    pub asked_at: DateTime<Utc>,
-    /// Until when it can be answered.
-    #[sqlx(rename = "due_at")]
-    pub expires_at: Option<DateTime<Utc>>,
-    /// Why the last answer was not taken.
-    pub refusal: Option<String>,
-}
 
 /// A wait, as a later attempt finds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +18,8 @@ pub(crate) struct StoredWait {
     pub(crate) answer: Option<Value>,
     /// Whether its time has come.
     pub(crate) is_due: bool,
+    /// Whether it is no longer waited for: its time has passed, or something else has won.
+    pub(crate) is_closed: bool,
     /// Whether an attempt has seen that it has come.
     pub(crate) is_seen: bool,
 }
@@ -57,6 +30,8 @@ pub(crate) struct StoredSignal {
     pub(crate) id: i64,
     pub(crate) name: String,
     pub(crate) payload: Value,
+    /// The task for which it is kept.
+    pub(crate) kept: Option<i32>,
 }
 
 pub(crate) const USE: &str = "\
@@ -86,18 +61,36 @@ pub(crate) async fn use_signals(
 // A wait that is there already keeps its time: it is asked for again by a later attempt.
 pub(crate) const ADD: &str = "\
 -- velo: wait.add
-insert into velo.wait (run_id, seq, task, name, kind, node, question, schema, due_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, clock_timestamp() + $10))
+insert into velo.wait (run_id, seq, task, name, kind, node, question, schema, due_at, race)
+values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, clock_timestamp() + $10), $11)
 on conflict do nothing";
 
+// What it had won against is waited for again, and may have come.
 pub(crate) const REFUSE: &str = "\
 -- velo: wait.refuse
-update velo.wait
-set answer = null, is_seen = false, refusal = $5
-where run_id = $1
-  and seq = $2
-  and task = $3
-  and name = $4";
+with refused as (
+  update velo.wait
+  set answer = null, is_seen = false, refusal = $5
+  where run_id = $1
+    and seq = $2
+    and task = $3
+    and kind = 'ask'
+    and name = $4
+  returning race
+), poked as (
+  update velo.queue q
+  set is_poked = true
+  from refused r
+  where q.run_id = $1 and q.branch = 0 and r.race is not null
+)
+update velo.wait w
+set is_closed = false
+from refused r
+where w.run_id = $1
+  and w.seq = $2
+  and w.task = $3
+  and w.race = r.race
+  and w.name <> $4";
 
 pub(crate) const SEEN: &str = "\
 -- velo: wait.seen
@@ -141,6 +134,9 @@ async fn add_one(
     node: &str,
     wait: &NewWait,
 ) -> Result<(), sqlx::Error> {
+    if wait.kind == WaitKind::Permit {
+        return Ok(());
+    }
     if let Some(refusal) = &wait.refusal {
         sqlx::query(REFUSE)
             .bind(lease.run)
@@ -157,6 +153,7 @@ async fn add_one(
         WaitKind::Sleep { .. } => "sleep",
         WaitKind::Signal => "signal",
         WaitKind::Child => "child",
+        WaitKind::Permit => "permit",
     };
     let (question, schema) = match &wait.kind {
         WaitKind::Ask {
@@ -175,6 +172,7 @@ async fn add_one(
         .bind(schema)
         .bind(wait.kind.due_at())
         .bind(wait.kind.due_in().map(interval))
+        .bind(&wait.race)
         .execute(conn)
         .await?;
     Ok(())
@@ -185,24 +183,27 @@ async fn add_one(
 pub(crate) const PARK: &str = "\
 -- velo: queue.park
 with times as (
-  select min(due_at) as due_at
-  from velo.wait
-  where run_id = $1 and seq = $4 and answer is null and not is_seen
+  select least((select min(due_at)
+                from velo.wait
+                where run_id = $1 and seq = $4 and answer is null and not is_seen and not is_closed),
+               (select min(due_at)
+                from velo.permit
+                where run_id = $1 and seq = $4 and fence is null)) as due_at
 ), parked as (
   update velo.queue q
   set worker = null,
       is_poked = false,
-      ready_at = case when q.is_poked or q.is_cancelled then clock_timestamp() end,
-      wake_at = case when not (q.is_poked or q.is_cancelled)
+      ready_at = case when q.is_poked or q.is_cancelled or q.halt is not null then clock_timestamp() end,
+      wake_at = case when not (q.is_poked or q.is_cancelled or q.halt is not null)
                      then least(t.due_at, clock_timestamp() + $5) end
   from times t
   where q.run_id = $1 and q.branch = 0 and q.worker = $2 and q.fence = $3
-  returning q.run_id, q.ready_at, q.wake_at
+  returning q.run_id, q.ready_at, q.wake_at, q.gated_at
 ), told as (
   update velo.run r
   set status = 'waiting'
   from parked p
-  where r.id = p.run_id and p.ready_at is null and p.wake_at is null
+  where r.id = p.run_id and p.ready_at is null and p.wake_at is null and p.gated_at is null
 )
 select count(*) from parked";
 
@@ -223,103 +224,6 @@ pub(crate) async fn park(
         .execute(conn)
         .await?;
     Ok(())
-}
-
-pub(crate) const QUESTIONS: &str = "\
--- velo: wait.questions
-with recursive family as (
-  select $1::bigint as id, 0 as depth
-  where $1 is not null
-  union all
-  select c.child, f.depth + 1
-  from family f
-  join velo.child c on c.run_id = f.id and c.is_awaited
-  where f.depth < $3
-)
-select w.run_id, w.seq, w.task, w.node, w.name, w.question, w.schema, w.asked_at, w.due_at, w.refusal
-from velo.wait w
-join velo.queue q on q.run_id = w.run_id and q.branch = 0
-where ($1::bigint is null or w.run_id in (select id from family))
-  and w.kind = 'ask'
-  and w.answer is null
-  and (w.due_at is null or w.due_at > clock_timestamp())
-  and w.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = w.run_id)
-order by w.run_id, w.task, w.name
-limit $2";
-
-/// The open questions of one run and of those that it waits for, or of all.
-pub(crate) async fn questions(
-    db: impl PgExecutor<'_>,
-    run: Option<RunId>,
-    limit: i64,
-) -> Result<Vec<Question>, sqlx::Error> {
-    sqlx::query_as(QUESTIONS)
-        .bind(run)
-        .bind(limit)
-        .bind(super::child::DEPTH_MAX)
-        .fetch_all(db)
-        .await
-}
-
-// The run's row in the queue is locked before anything is decided: of two answers at once the second
-// finds the first, and an answer that comes while the run is being parked is not missed.
-pub(crate) const ANSWER: &str = concat!(
-    "\
--- velo: wait.answer
-with locked as (
-  select run_id, worker
-  from velo.queue
-  where run_id = $1 and branch = 0
-  for update
-), run as (
-  select r.id, r.status
-  from velo.run r, locked l
-  where r.id = l.run_id
-  for update of r
-), answered as (
-  update velo.wait w
-  set answer = $5, refusal = null
-  from locked l
-  where w.run_id = l.run_id
-    and w.seq = $2
-    and w.task = $3
-    and w.name = $4
-    and w.kind = 'ask'
-    and w.answer is null
-    and (w.due_at is null or w.due_at > clock_timestamp())
-    and w.seq = (select max(s.seq) + 1 from velo.step s where s.run_id = $1)
-  returning w.run_id
-), poked as (
-  update velo.queue q
-",
-    poke!(),
-    "\
-  from locked l, run, answered a
-  where q.run_id = a.run_id and q.branch = 0
-), told as (
-  update velo.run r
-  set status = 'active'
-  from run, answered a
-  where r.id = run.id and run.status = 'waiting'
-)
-select count(*) from answered"
-);
-
-/// Answers a question; `false` when it is not open.
-pub(crate) async fn answer(
-    db: impl PgExecutor<'_>,
-    question: &Question,
-    answer: &Value,
-) -> Result<bool, sqlx::Error> {
-    let answered: i64 = sqlx::query_scalar(ANSWER)
-        .bind(question.run)
-        .bind(question.seq)
-        .bind(question.task)
-        .bind(&question.name)
-        .bind(Json(answer))
-        .fetch_one(db)
-        .await?;
-    Ok(answered == 1)
 }
 
 // A signal that is sent again pokes the run again, which does no harm.

@@ -1,13 +1,14 @@
 //! What is known of a run that is not running.
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor};
 
 use super::run::RunStatus;
 use crate::run_id::RunId;
-use crate::why::AwaitedChild;
+use crate::why::{AwaitedChild, HeldUp};
 
 /// All that the reason is decided by, read at one moment.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -33,8 +34,37 @@ pub(crate) struct Facts {
     pub(crate) signals: Vec<String>,
     pub(crate) children: Json<Vec<AwaitedChild>>,
     /// The newest failed attempt of the step under way.
-    pub(crate) failed_message: Option<String>,
+    pub(crate) failed_error: Option<Value>,
     pub(crate) failed_attempt: Option<i32>,
+    /// Whether it waits for its turn on its thread.
+    pub(crate) is_held: bool,
+    /// What is to happen at its next step boundary.
+    pub(crate) halt: Option<String>,
+    pub(crate) thread: Option<String>,
+    /// The live run of its thread, if it is in line there.
+    pub(crate) behind: Option<RunId>,
+    /// Runs before it in that line.
+    pub(crate) before: i64,
+    /// The queue that holds it back.
+    pub(crate) held: Option<Json<Held>>,
+    /// The gate of its graph that is paused, and why.
+    pub(crate) graph_gate: Option<String>,
+    pub(crate) graph_note: Option<String>,
+    pub(crate) permits: Json<Vec<HeldUp>>,
+}
+
+/// What is known of a queue that holds a run back.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) queue: String,
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) is_paused: bool,
+    pub(crate) note: Option<String>,
+    pub(crate) max: Option<i64>,
+    pub(crate) inside: i64,
+    /// When its rate lets the next run begin, if this one has not begun and that is in the future.
+    pub(crate) until: Option<DateTime<Utc>>,
+    pub(crate) ahead: i64,
 }
 
 /// Runs ahead are counted no further than this.
@@ -64,13 +94,14 @@ select r.status, q.code, q.lacks, r.error,
        (select count(*)
         from (select from velo.queue a
               where q.ready_at is not null and a.ready_at is not null and a.code = q.code
-                and (a.priority, a.ready_at) < (q.priority, q.ready_at)
+                and (a.ready_at - timestamptz '2000-01-01 00:00:00+00') + a.priority * interval '1 minute'
+                    < (q.ready_at - timestamptz '2000-01-01 00:00:00+00') + q.priority * interval '1 minute'
               limit $2) ahead) as ahead,
        array(select v.name from velo.wait v, step
-             where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'ask' and v.answer is null and not v.is_closed
              order by v.name) as questions,
        array(select v.name from velo.wait v, step
-             where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal'
+             where v.run_id = $1 and v.seq = step.seq and v.kind = 'signal' and not v.is_closed
              order by v.name) as signals,
        (select coalesce(jsonb_agg(jsonb_build_object(
                  'run', c.child::text, 'name', c.name, 'status', k.status,
@@ -81,11 +112,54 @@ select r.status, q.code, q.lacks, r.error,
         join velo.run k on k.id = c.child
         where not exists (select from velo.outcome o
                           where o.run_id = v.run_id and o.seq = v.seq and o.task = v.task)) as children,
-       (select error ->> 'message' from failed) as failed_message,
-       (select attempt from failed) as failed_attempt
+       (select error from failed) as failed_error,
+       (select attempt from failed) as failed_attempt,
+       coalesce(q.is_held, false) as is_held, q.halt, r.thread,
+       (select t.run_id from velo.thread t
+        where q.is_held and t.name = r.thread and t.is_live) as behind,
+       (select count(*)
+        from (select from velo.input own
+              join velo.input i on i.thread = own.thread and not i.is_turn and i.place < own.place
+              where q.is_held and own.run_id = r.id
+              limit $2) before) as before,
+       (select jsonb_build_object(
+                 'queue', q.lane, 'since', q.gated_at, 'is_paused', coalesce(g.is_paused, false), 'note', g.note,
+                 'max', g.max_running,
+                 'inside', (select count(*) from velo.queue i
+                            where i.lane = q.lane and (i.ready_at is not null or i.worker is not null)),
+                 'until', (select t.at
+                           from (select b.empty_at + (1 - g.burst) * interval '1 millisecond'
+                                        * (g.rate_ms::float8 / g.rate_count) as at
+                                 from velo.bucket b where b.gate = 'queue/' || q.lane) t
+                           where q.fence = 0 and t.at > clock_timestamp()),
+                 'ahead', (select count(*)
+                           from (select from velo.queue a
+                                 where a.lane = q.lane and a.gated_at is not null
+                                   and least(a.fence, 1) <= least(q.fence, 1)
+                                   and (a.gated_at - timestamptz '2000-01-01 00:00:00+00')
+                                       + a.priority * interval '1 minute'
+                                       < (q.gated_at - timestamptz '2000-01-01 00:00:00+00')
+                                         + q.priority * interval '1 minute'
+                                 limit $2) ahead))
+        from velo.gate_of('queue/' || q.lane) g
+        where q.gated_at is not null) as held,
+       paused.name as graph_gate, paused.note as graph_note,
+       (select coalesce(jsonb_agg(jsonb_build_object(
+                 'gate', p.gate, 'node', p.node, 'since', p.asked_at, 'until', p.due_at,
+                 'is_paused', coalesce(g.is_paused, false), 'note', g.note, 'max', g.max_running,
+                 'inside', (select count(*) from velo.permit i where i.gate = p.gate and i.fence is not null))
+                 order by p.asked_at), '[]')
+        from step
+        join velo.permit p on p.run_id = $1 and p.seq = step.seq and p.fence is null
+        cross join lateral velo.gate_of(p.gate) g) as permits
 from velo.run r
 left join velo.queue q on q.run_id = r.id and q.branch = 0
 left join velo.worker w on w.id = q.worker
+left join lateral (select g.name, g.note
+                   from velo.gate g
+                   where g.is_paused
+                     and g.name in ('graph/' || r.graph || '@' || r.version, 'graph/' || r.graph)
+                   limit 1) paused on true
 where r.id = $1";
 
 pub(crate) async fn facts(
@@ -102,7 +176,7 @@ pub(crate) async fn facts(
 pub(crate) const WORKERS: &str = "\
 -- velo: worker.list
 select w.id, w.name, w.host, w.pid, w.started_at, w.expires_at, w.codes,
-       w.expires_at < clock_timestamp() as is_expired,
+       w.expires_at < clock_timestamp() as is_expired, w.is_draining,
        (select count(*) from velo.queue q where q.worker = w.id) as runs
 from velo.worker w
 order by w.id
@@ -127,6 +201,8 @@ pub struct WorkerInfo {
     pub codes: Vec<String>,
     /// Whether its heartbeat has stopped.
     pub is_expired: bool,
+    /// Whether somebody has asked it to stop.
+    pub is_draining: bool,
     /// Runs that it has at this moment.
     pub runs: i64,
 }

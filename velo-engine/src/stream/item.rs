@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::position::Position;
-use crate::engine::Question;
+use crate::question::Question;
 use crate::run_id::RunId;
 
 /// What somebody wants to see of a run.

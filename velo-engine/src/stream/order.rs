@@ -182,3 +182,212 @@ pub(super) fn missed(read: i64, found: &Found) -> Option<Option<i64>> {
     let expected = (read + 1).max(found.pieces_from);
     (next > expected).then_some(Some(next - expected))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::engine::RunStatus;
+    use crate::store::stream::More;
+
+    fn time(millis: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(millis).unwrap()
+    }
+
+    fn found() -> Found {
+        Found {
+            status: RunStatus::Active,
+            now: time(1_000),
+            steps: Vec::new(),
+            outcomes: Vec::new(),
+            failures: Vec::new(),
+            waits: Vec::new(),
+            children: Vec::new(),
+            events: Vec::new(),
+            pieces: Vec::new(),
+            more: More::default(),
+            pieces_from: 0,
+            pieces_to: 0,
+        }
+    }
+
+    fn step(seq: i32, millis: i64) -> FoundStep {
+        FoundStep {
+            seq,
+            at: time(millis),
+            fence: 1,
+            delta: Vec::new(),
+            control: Vec::new(),
+            snapshot: None,
+        }
+    }
+
+    fn outcome(seq: i32, task: i32) -> FoundOutcome {
+        let outcome = Vec::new();
+        FoundOutcome { seq, task, outcome }
+    }
+
+    fn event(seq: i64, millis: i64) -> FoundEvent {
+        FoundEvent {
+            seq,
+            kind: "told".to_owned(),
+            body: Value::Null,
+            at: time(millis),
+        }
+    }
+
+    fn piece(id: i64) -> FoundPiece {
+        FoundPiece {
+            id,
+            seq: 1,
+            task: 0,
+            attempt: 1,
+            fence: 1,
+            node: "node".to_owned(),
+            kind: "text".to_owned(),
+            name: "text".to_owned(),
+            start: 0,
+            body: "said".to_owned(),
+            lost: 0,
+            at: time(id),
+        }
+    }
+
+    fn child(seq: i32, task: i32) -> FoundChild {
+        FoundChild {
+            seq,
+            task,
+            run: crate::RunId::from_i64(task.into()),
+            node: "node".to_owned(),
+            name: "child".to_owned(),
+            graph: "below@1".to_owned(),
+            is_awaited: true,
+            at: time(5),
+        }
+    }
+
+    fn told(found: Found, begun: Option<&Mark>) -> (Vec<String>, bool) {
+        let (entries, is_all) = arrange(found, begun);
+        let told = entries.iter().map(|entry| match entry {
+            Entry::Step(step) => format!("step {}", step.seq),
+            Entry::Outcome(outcome, _) => format!("outcome {}.{}", outcome.seq, outcome.task),
+            Entry::Child(child) => format!("child {}.{}", child.seq, child.task),
+            Entry::Event(event) => format!("event {}", event.seq),
+            Entry::Piece(piece) => format!("piece {}", piece.id),
+            Entry::Failure(_) | Entry::Wait(_) => "other".to_owned(),
+        });
+        (told.collect(), is_all)
+    }
+
+    #[test]
+    fn what_belongs_to_a_step_comes_before_it_and_events_where_their_time_is() {
+        let found = Found {
+            steps: vec![step(1, 10), step(2, 20)],
+            outcomes: vec![outcome(2, 0), outcome(2, 1), outcome(3, 0)],
+            events: vec![event(1, 9), event(2, 19), event(3, 25)],
+            ..found()
+        };
+        let expected = [
+            "event 1",
+            "step 1",
+            "event 2",
+            "outcome 2.0",
+            "outcome 2.1",
+            "step 2",
+            "event 3",
+            "outcome 3.0",
+        ];
+        assert_eq!(
+            told(found, None),
+            (expected.map(str::to_owned).to_vec(), true)
+        );
+    }
+
+    #[test]
+    fn what_was_cut_off_hides_what_comes_after_it_of_every_kind() {
+        let cut_outcomes = Found {
+            steps: vec![step(1, 10), step(2, 20)],
+            outcomes: vec![outcome(2, 0), outcome(2, 1)],
+            events: vec![event(1, 15), event(2, 30)],
+            more: More {
+                outcomes: true,
+                ..More::default()
+            },
+            ..found()
+        };
+        let expected = ["step 1", "event 1", "outcome 2.0", "outcome 2.1"];
+        assert_eq!(
+            told(cut_outcomes, None),
+            (expected.map(str::to_owned).to_vec(), false)
+        );
+
+        // An outcome whose children were not all read would come before theirs.
+        let cut_children = Found {
+            steps: vec![step(1, 10)],
+            outcomes: vec![outcome(1, 0)],
+            children: vec![child(1, 0)],
+            more: More {
+                children: true,
+                ..More::default()
+            },
+            ..found()
+        };
+        assert_eq!(
+            told(cut_children, None),
+            (vec!["child 1.0".to_owned()], false)
+        );
+
+        let cut_events = Found {
+            steps: vec![step(1, 10), step(2, 20)],
+            events: vec![event(1, 15)],
+            more: More {
+                events: true,
+                ..More::default()
+            },
+            ..found()
+        };
+        let expected = ["step 1", "event 1"];
+        assert_eq!(
+            told(cut_events, None),
+            (expected.map(str::to_owned).to_vec(), false)
+        );
+    }
+
+    #[test]
+    fn a_row_that_was_begun_comes_first_and_a_clock_that_was_set_back_moves_nothing() {
+        let found = Found {
+            outcomes: vec![outcome(1, 0), outcome(1, 4)],
+            events: vec![event(1, 40), event(2, 30)],
+            ..found()
+        };
+        let expected = ["event 1", "event 2", "outcome 1.4", "outcome 1.0"];
+        let begun = Mark::Outcome(4);
+        assert_eq!(
+            told(found, Some(&begun)),
+            (expected.map(str::to_owned).to_vec(), true)
+        );
+    }
+
+    #[test]
+    fn what_nodes_said_is_missed_when_it_is_gone_and_not_when_it_was_never_there() {
+        let kept = |from, to, pieces: Vec<FoundPiece>| Found {
+            pieces_from: from,
+            pieces_to: to,
+            pieces,
+            ..found()
+        };
+        assert_eq!(missed(0, &kept(0, 0, Vec::new())), None);
+        assert_eq!(
+            missed(0, &kept(100, 101, vec![piece(100), piece(101)])),
+            None
+        );
+        assert_eq!(missed(0, &kept(100, 105, vec![piece(103)])), Some(Some(3)));
+        assert_eq!(missed(102, &kept(100, 105, vec![piece(103)])), None);
+        assert_eq!(missed(102, &kept(100, 105, Vec::new())), Some(Some(3)));
+        assert_eq!(missed(105, &kept(100, 105, Vec::new())), None);
+        // The database has crashed, and began anew.
+        assert_eq!(missed(102, &kept(200, 201, vec![piece(200)])), Some(None));
+        assert_eq!(missed(102, &kept(0, 0, Vec::new())), None);
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::item::{StreamMode, Streamed};
-use crate::engine::Question;
+use crate::question::{Question, QuestionId};
 use crate::run_id::RunId;
 use crate::state::CodecError;
 use crate::store::stream::{FoundOutcome, FoundStep, FoundWait};
@@ -44,6 +44,12 @@ pub(super) fn node_of(tasks: &[StoredTask], task: i32) -> String {
 /// A question, which whoever looks at values or at updates alone sees too.
 pub(super) fn asked(run: RunId, wait: FoundWait) -> Vec<Part> {
     let question = Question {
+        id: QuestionId {
+            run,
+            seq: wait.seq,
+            task: wait.task,
+            name: wait.name.clone(),
+        },
         run,
         seq: wait.seq,
         task: wait.task,

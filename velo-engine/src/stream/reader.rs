@@ -23,6 +23,7 @@ use crate::store::stream::{Found, FoundChild, FoundFailure, FoundPiece, FoundSte
 use crate::store::{self, Backoff};
 use crate::stored::{Control, StoredTask};
 use crate::turn::Serve;
+use crate::vault::Vault;
 
 /// Shortest and longest time between two looks at a run of which there is nothing new.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(15), Duration::from_millis(500));
@@ -36,6 +37,7 @@ pub(super) type Told = Result<StreamItem, EngineError>;
 /// What reads for one stream, in a task of its own.
 pub(super) struct Reader {
     pub(super) pool: PgPool,
+    pub(super) vault: Vault,
     pub(super) modes: BTreeSet<StreamMode>,
     pub(super) graphs: Vec<Arc<dyn Serve>>,
     pub(super) subgraphs: bool,
@@ -157,9 +159,12 @@ impl Reader {
             return Ok(());
         }
         let reading = EngineError::on("read the run's steps");
-        let steps = store::origin::steps_at(&self.pool, run, step)
+        let mut steps = store::origin::steps_at(&self.pool, run, step)
             .await
             .map_err(reading)?;
+        self.vault
+            .open_steps(run, &mut steps)
+            .map_err(EngineError::sealed("read the run's stream"))?;
         let Some(last) = steps.last().filter(|last| last.seq == step) else {
             return Err(EngineError::NoStep { run, seq: step });
         };
@@ -277,7 +282,14 @@ impl Reader {
         let (mut backoff, began) = (Backoff::default(), Instant::now());
         loop {
             match store::stream::read(&self.pool, followed.run, &look).await {
-                Ok(found) => return Ok(found),
+                Ok(mut found) => {
+                    if let Some(found) = &mut found {
+                        self.vault
+                            .open_found(followed.run, found)
+                            .map_err(EngineError::sealed("read the run's stream"))?;
+                    }
+                    return Ok(found);
+                }
                 Err(error) if store::is_transient(&error) && began.elapsed() < PATIENCE => {
                     backoff.wait().await;
                 }

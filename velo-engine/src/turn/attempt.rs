@@ -16,6 +16,7 @@ use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::observed::Happening;
 use crate::state::State;
 use crate::time_limit::{Pulse, TimeLimit};
+use crate::trace;
 
 /// An attempt that came to its end.
 pub(super) struct Ended<S: State> {
@@ -64,10 +65,13 @@ impl<S: State> Turn<'_, S> {
             kept: place.memos.get(&number).cloned().unwrap_or_default(),
             ..Memos::default()
         };
-        let seen = place.waits.get(&number).into_iter().flatten().map(|wait| {
+        // A message is looked for among the messages: its name may be that of a question too.
+        let waits = place.waits.get(&number).into_iter().flatten();
+        let seen = waits.filter(|wait| wait.kind != "signal").map(|wait| {
             let seen = Seen {
                 answer: wait.answer.clone(),
                 is_due: wait.is_due,
+                is_closed: wait.is_closed,
             };
             (wait.name.clone(), seen)
         });
@@ -78,6 +82,7 @@ impl<S: State> Turn<'_, S> {
         let scene = Arc::new(Scene {
             pool: self.setting.pool.clone(),
             places: self.setting.places.clone(),
+            vault: self.setting.vault.clone(),
             lease: self.lease,
             seq: place.seq + 1,
             task: number,
@@ -96,6 +101,7 @@ impl<S: State> Turn<'_, S> {
             emitted: Mutex::default(),
             items: Mutex::default(),
             waits: Mutex::new(waits),
+            permits: Mutex::default(),
             asked: Arc::clone(&self.asked),
             signals: Arc::clone(&place.signals),
             has_family: Arc::clone(&self.has_family),
@@ -105,9 +111,26 @@ impl<S: State> Turn<'_, S> {
             Arc::clone(&place.checkpoint),
             task.input.as_ref(),
         );
+        let node = match self.setting.gates.of_node(self.graph.code(), &task.node) {
+            None => node,
+            Some(gate) => {
+                let scene = Arc::clone(&scene);
+                async move {
+                    scene.pass(gate).await?;
+                    node.await
+                }
+                .boxed()
+            }
+        };
         let span = tracing::info_span!(
-            "node", run.id = %self.lease.run, node.name = %task.node, task.attempt = attempt
+            trace::NODE,
+            { trace::RUN_ID } = %self.lease.run,
+            { trace::NODE_NAME } = %task.node,
+            { trace::STEP } = place.seq + 1,
+            { trace::TASK } = number,
+            { trace::ATTEMPT } = attempt,
         );
+        let context = self.trace.get().cloned();
         scene.observe(Happening::Started { attempt });
         let shown = Arc::clone(&scene);
         running.spawn(
@@ -128,10 +151,19 @@ impl<S: State> Turn<'_, S> {
                         }
                     }
                 };
+                let bounded = async {
+                    match context {
+                        Some(context) => context.scope(bounded).await,
+                        None => bounded.await,
+                    }
+                };
                 let caught = AssertUnwindSafe(bounded).catch_unwind().await;
                 let result =
                     caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
                 scene.voice.settle().await;
+                if scene.may_have_permits() {
+                    scene.release_permits().await;
+                }
                 Ended {
                     index,
                     result,

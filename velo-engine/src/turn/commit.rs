@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use serde_json::Value;
+
 use super::place::Place;
 use super::{Flow, Turn, TurnEnd, task_number};
 use crate::context::{Emitted, ItemWrites, Scene};
@@ -14,10 +16,11 @@ use crate::metrics;
 use crate::next::{Next, Route, Target};
 use crate::observed::Happening;
 use crate::places::Placed;
-use crate::schema::encode_state;
-use crate::state::{CodecError, State};
+use crate::schema::{encode_state, unmark};
+use crate::state::State;
 use crate::store::{self, Backoff};
 use crate::stored::{Control, decode_outcome, encode_delta, encode_outcome};
+use crate::vault::Home;
 
 /// A snapshot is not worth its place before this much was written since the last one.
 const SNAPSHOT_MIN_BYTES: usize = 16 * 1024;
@@ -85,16 +88,6 @@ struct Taken {
     then: Then,
 }
 
-impl Taken {
-    fn by(row: &StepRow) -> Self {
-        Self {
-            delta_bytes: row.delta.len(),
-            snapshot_bytes: row.snapshot.as_ref().map(Vec::len),
-            then: row.then,
-        }
-    }
-}
-
 impl<S: State> Turn<'_, S> {
     /// Takes the step whose last outcome this is, and commits it.
     pub(super) async fn commit_step(
@@ -110,21 +103,21 @@ impl<S: State> Turn<'_, S> {
         };
         let task = task_number(index);
         let has_siblings = place.checkpoint.tasks.len() > 1;
-        let last = match has_siblings.then(|| encode_outcome(&outcome)).transpose() {
+        let last = has_siblings.then(|| self.encoded(place.seq + 1, task, &scene.node, &outcome));
+        let last = match last.transpose() {
             Ok(bytes) => bytes.map(|bytes| (task, bytes)),
-            Err(error) => return NodeError::of(NodeErrorKind::Refused, &error).into(),
+            Err(error) => return error.into(),
         };
         let mut outcomes = place.outcomes.clone();
         outcomes.insert(task, outcome);
-        let row = match self.take(place, outcomes.into_values().collect()) {
-            Ok(row) => row,
+        let (row, taken) = match self.take(place, outcomes.into_values().collect()) {
+            Ok(taken) => taken,
             Err(error) => {
                 // Its connection goes back before another is asked for.
                 drop(left);
                 return self.refused(place, index, &scene.node, error).await;
             }
         };
-        let taken = Taken::by(&row);
         failpoint::hit("step.before");
         let verdict = if left.is_nothing() && last.is_none() {
             match self.setting.commit.commit(row).await {
@@ -159,13 +152,10 @@ impl<S: State> Turn<'_, S> {
         let outcomes = place.outcomes.values().cloned().collect();
         let node = place.checkpoint.tasks[0].node.clone();
         let error = match self.take(place, outcomes) {
-            Ok(row) => {
-                let taken = Taken::by(&row);
-                match self.setting.commit.commit(row).await {
-                    Ok(verdict) => return self.flow(place, taken, verdict).await,
-                    Err(error) => NodeError::of(NodeErrorKind::Refused, &error),
-                }
-            }
+            Ok((row, taken)) => match self.setting.commit.commit(row).await {
+                Ok(verdict) => return self.flow(place, taken, verdict).await,
+                Err(error) => NodeError::of(NodeErrorKind::Refused, &error),
+            },
             Err(error) => error,
         };
         Flow::End(self.refuse(place, 0, &node, error).await)
@@ -213,30 +203,48 @@ impl<S: State> Turn<'_, S> {
     }
 
     /// Takes the step in memory. What is in memory is not used again unless the row is committed.
-    fn take(&self, place: &mut Place<S>, outcomes: Vec<Next<S>>) -> Result<StepRow, NodeError> {
+    fn take(
+        &self,
+        place: &mut Place<S>,
+        outcomes: Vec<Next<S>>,
+    ) -> Result<(StepRow, Taken), NodeError> {
         let refused = |error: &(dyn std::error::Error + 'static)| {
             NodeError::of(NodeErrorKind::Refused, error)
         };
         let delta = encode_delta(&outcomes).map_err(|error| refused(&error))?;
+        let limits = self.setting.vault.limits();
+        let writers = self.check_outcomes(place, &outcomes, delta.len())?;
         let checkpoint = Arc::make_mut(&mut place.checkpoint);
         checkpoint
             .take_step(self.graph.shape(), outcomes)
             .map_err(|error| refused(&error))?;
         let written = place.delta_bytes + delta.len();
-        let is_due = written >= place.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
+        // Near the limit the state is measured, and what was measured is a snapshot.
+        let is_due = written >= place.snapshot_bytes.max(SNAPSHOT_MIN_BYTES)
+            || place.snapshot_bytes + written > limits.state;
         let snapshot = (is_due || place.is_older)
             .then(|| encode_state(&checkpoint.state))
             .transpose()
-            .map_err(|source| {
-                let field = "*".to_owned();
-                refused(&CodecError::Encode { field, source })
-            })?;
-        Ok(StepRow {
-            lease: self.lease,
-            seq: place.seq + 1,
-            delta,
-            control: Control::encode(checkpoint).map_err(|error| refused(&error))?,
-            snapshot,
+            .map_err(|error| refused(&error))?;
+        let control = Control::encode(checkpoint).map_err(|error| refused(&error))?;
+        let fits = || {
+            if control.len() > limits.value {
+                for task in &checkpoint.tasks {
+                    let what = format!("the payload for {}", task.node);
+                    let input = task.input.as_ref().unwrap_or(&Value::Null);
+                    limits.check_json(&what, Some(&writers), input)?;
+                }
+            }
+            if let Some(snapshot) = &snapshot {
+                limits.check_state(Some(&writers), unmark(snapshot).1)?;
+            }
+            limits.check_step(&writers, unmark(&delta).1, &control)
+        };
+        fits().map_err(|error| error.of_node())?;
+        let seq = place.seq + 1;
+        let taken = Taken {
+            delta_bytes: delta.len(),
+            snapshot_bytes: snapshot.as_ref().map(Vec::len),
             then: if checkpoint.tasks.is_empty() {
                 Then::Finish
             } else if self.is_over() {
@@ -244,7 +252,80 @@ impl<S: State> Turn<'_, S> {
             } else {
                 Then::Keep
             },
+        };
+        let seal = |what, plain| {
+            let home = Home::of_step(self.lease.run, seq, what);
+            let sealed = self.setting.vault.seal(home, plain);
+            sealed.map_err(|error| error.of_node())
+        };
+        let row = StepRow {
+            lease: self.lease,
+            seq,
+            delta: seal("delta", delta)?,
+            control: seal("control", control)?,
+            snapshot: snapshot.map(|plain| seal("snapshot", plain)).transpose()?,
+            then: taken.then,
+        };
+        Ok((row, taken))
+    }
+
+    /// Whether all that the tasks of a step left may be stored; who they are, for whom it may not.
+    fn check_outcomes(
+        &self,
+        place: &Place<S>,
+        outcomes: &[Next<S>],
+        delta_bytes: usize,
+    ) -> Result<String, NodeError> {
+        let tasks = &place.checkpoint.tasks;
+        if delta_bytes > self.setting.vault.limits().value {
+            let mut left = tasks.iter().zip(outcomes);
+            left.try_for_each(|(task, outcome)| self.check_outcome(&task.node, outcome))?;
+        }
+        let first = tasks.first().map_or("", |task| task.node.as_str());
+        Ok(match tasks.iter().any(|task| task.node != first) {
+            true => format!("{first}` and others beside `{first}"),
+            false => first.to_owned(),
         })
+    }
+
+    /// Whether what a task left may be stored.
+    fn check_outcome(&self, node: &str, outcome: &Next<S>) -> Result<(), NodeError> {
+        let limits = self.setting.vault.limits();
+        let own = encode_delta(std::slice::from_ref(outcome))
+            .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
+        let fits = limits.check_writes(Some(node), unmark(&own).1);
+        fits.map_err(|error| error.of_node())?;
+        let Route::To(targets) = &outcome.route else {
+            return Ok(());
+        };
+        for target in targets {
+            if let Target::Send(to, Ok(payload)) = target {
+                let fits = limits.check_json(&format!("the payload for {to}"), Some(node), payload);
+                fits.map_err(|error| error.of_node())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcome of a task of step `seq`, as stored.
+    fn encoded(
+        &self,
+        seq: i32,
+        task: i32,
+        node: &str,
+        outcome: &Next<S>,
+    ) -> Result<Vec<u8>, NodeError> {
+        if let Some(error) = unsendable(outcome) {
+            return Err(error);
+        }
+        let plain = encode_outcome(outcome)
+            .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
+        if plain.len() > self.setting.vault.limits().value {
+            self.check_outcome(node, outcome)?;
+        }
+        let home = Home::of_task(self.lease.run, seq, task, "outcome", "");
+        let sealed = self.setting.vault.seal(home, plain);
+        sealed.map_err(|error| error.of_node())
     }
 
     /// Commits the step in the node's transaction, with what the node wrote and emitted.
@@ -321,22 +402,19 @@ impl<S: State> Turn<'_, S> {
     ) -> Vec<(usize, NodeError)> {
         let (mut refused, mut kept) = (Vec::new(), Vec::new());
         let (mut tasks, mut bytes) = (Vec::new(), Vec::new());
+        let seq = place.seq + 1;
         for (index, outcome) in finished {
-            let encoded = match unsendable(&outcome) {
-                Some(error) => Err(error),
-                None => encode_outcome(&outcome)
-                    .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error)),
-            };
-            match encoded {
+            let task = task_number(index);
+            let node = &place.checkpoint.tasks[index].node;
+            match self.encoded(seq, task, node, &outcome) {
                 Ok(encoded) => {
-                    tasks.push(task_number(index));
+                    tasks.push(task);
                     bytes.push(encoded);
                     kept.push((index, outcome));
                 }
                 Err(error) => refused.push((index, error)),
             }
         }
-        let seq = place.seq + 1;
         let mut backoff = Backoff::default();
         failpoint::hit("outcome.before");
         let added = loop {
@@ -376,15 +454,14 @@ impl<S: State> Turn<'_, S> {
         outcome: Next<S>,
         scene: &Scene,
     ) -> Committed {
-        if let Some(error) = unsendable(&outcome) {
-            return error.into();
-        }
-        let (left, bytes) = match (Left::by(scene), encode_outcome(&outcome)) {
-            (Ok(left), Ok(bytes)) => (left, bytes),
-            (Err(error), _) => return error.into(),
-            (_, Err(error)) => return NodeError::of(NodeErrorKind::Refused, &error).into(),
-        };
         let (seq, task) = (place.seq + 1, task_number(index));
+        let (left, bytes) = match (
+            Left::by(scene),
+            self.encoded(seq, task, &scene.node, &outcome),
+        ) {
+            (Ok(left), Ok(bytes)) => (left, bytes),
+            (Err(error), _) | (_, Err(error)) => return error.into(),
+        };
         let mut left = Some(left);
         let mut backoff = Backoff::default();
         loop {
@@ -447,7 +524,11 @@ impl<S: State> Turn<'_, S> {
         let mut backoff = Backoff::default();
         loop {
             match store::outcome::get(&self.setting.pool, self.lease.run, seq, task).await {
-                Ok(Some(bytes)) => {
+                Ok(Some(mut bytes)) => {
+                    let home = Home::of_task(self.lease.run, seq, task, "outcome", "");
+                    if let Err(error) = self.setting.vault.open(home, &mut bytes) {
+                        return error.of_node().into();
+                    }
                     return match decode_outcome(self.graph.shape(), &bytes) {
                         Ok(outcome) => {
                             place.outcomes.insert(task, outcome);

@@ -12,7 +12,10 @@ impl<S: State> Turn<'_, S> {
     /// the run is paused.
     pub(super) fn handler(&self, node: &str, failures: &Failures) -> Option<&'static str> {
         let error = failures.error.as_ref()?;
-        if error.kind == NodeErrorKind::Refused {
+        if matches!(
+            error.kind,
+            NodeErrorKind::Refused | NodeErrorKind::Unreadable
+        ) {
             return None;
         }
         self.graph.shape().node(node)?.on_error

@@ -1,19 +1,20 @@
 //! Where a run stands, while a worker has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::task_number;
+use crate::breakpoint::Stop;
 use crate::error::NodeError;
 use crate::executor::Checkpoint;
 use crate::next::Next;
 use crate::schema::{ReplayError, Written};
 use crate::shape::Shape;
 use crate::state::State;
-use crate::store::load::Stored;
+use crate::store::load::{Halt, Stored};
 use crate::store::wait::{StoredSignal, StoredWait};
 use crate::stored::{Control, decode_outcome};
 
@@ -36,12 +37,28 @@ pub(super) struct Place<S: State> {
     pub(super) outcomes: BTreeMap<i32, Next<S>>,
     pub(super) failures: BTreeMap<i32, Failures>,
     pub(super) waits: BTreeMap<i32, Vec<StoredWait>>,
+    /// Workers in a row that have died at this step.
+    pub(super) crashes: i64,
+    /// Tasks that wait for a permit and have nothing at work, the longest waiting first.
+    pub(super) held_up: VecDeque<HeldUp>,
     /// Messages that no step has used.
     pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
+    /// What is to happen before the next step.
+    pub(super) halt: Option<Halt>,
+    /// Whether somebody resumed the run after its newest step.
+    pub(super) is_resumed: bool,
     /// How often an answer about this step was lost, and with it what an attempt had done.
     pub(super) losses: u32,
     /// How old the step's tasks were, and when that was read.
     age: (Duration, Instant),
+}
+
+/// A task that waits for a permit.
+#[derive(Debug)]
+pub(super) struct HeldUp {
+    task: i32,
+    /// What it had waited for before.
+    waits: Option<Vec<StoredWait>>,
 }
 
 /// The failed attempts of one task.
@@ -70,7 +87,10 @@ pub(super) struct Rest {
 
 impl<S: State> Place<S> {
     pub(super) fn restore(shape: &Shape<S>, stored: Stored) -> Result<Self, ReplayError> {
-        let checkpoint = checkpoint(&stored)?;
+        let mut checkpoint = checkpoint(&stored)?;
+        checkpoint.step_limit = stored.step_limit.or(checkpoint.step_limit);
+        shape.rename(&mut checkpoint.tasks);
+        shape.rename(&mut checkpoint.deferred);
         let mut memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
         for memo in stored.memos {
             memos
@@ -116,10 +136,33 @@ impl<S: State> Place<S> {
             outcomes,
             failures,
             waits,
+            crashes: stored.crashes,
+            held_up: VecDeque::new(),
             signals: Arc::new(Mutex::new(stored.signals)),
+            halt: stored.halt,
+            is_resumed: stored.is_resumed,
             losses: 0,
             age: (stored.age, now),
         })
+    }
+
+    /// Whether anything was done for the step under way.
+    fn has_begun(&self) -> bool {
+        let begun = [
+            self.memos.is_empty(),
+            self.outcomes.is_empty(),
+            self.failures.is_empty(),
+            self.waits.is_empty(),
+        ];
+        begun != [true; 4]
+    }
+
+    /// The breakpoint at which the run is to be paused now.
+    pub(super) fn stop(&self, shape: &Shape<S>) -> Option<Stop> {
+        if self.is_resumed || self.has_begun() {
+            return None;
+        }
+        self.checkpoint.stop(shape)
     }
 
     /// The tasks that are to run now, by their place in the step.
@@ -140,9 +183,12 @@ impl<S: State> Place<S> {
         };
         let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
         let has_come = |wait: &StoredWait| {
-            let is_ready = wait.answer.is_some() || wait.is_due;
+            let is_ready = wait.answer.is_some() || wait.is_due || wait.is_closed;
+            let is_there = |signal: &StoredSignal| {
+                signal.name == wait.name && signal.kept.is_none_or(|kept| kept == task)
+            };
             (is_ready && !wait.is_seen)
-                || (wait.kind == "signal" && signals.iter().any(|signal| signal.name == wait.name))
+                || (wait.kind == "signal" && !wait.is_closed && signals.iter().any(is_there))
         };
         !waits.iter().any(has_come)
     }
@@ -150,6 +196,23 @@ impl<S: State> Place<S> {
     /// Notes that the task waits, until the run is read again.
     pub(super) fn parked(&mut self, task: i32) {
         self.waits.insert(task, Vec::new());
+    }
+
+    /// Notes that the task waits for a permit, and what its attempt has kept.
+    pub(super) fn hold_up(&mut self, task: i32, kept: BTreeMap<String, Vec<u8>>) {
+        let waits = self.waits.insert(task, Vec::new());
+        self.memos.insert(task, kept);
+        self.held_up.push_back(HeldUp { task, waits });
+    }
+
+    /// Has the task that is held up for longest go on, by its place in the step: it asks again.
+    pub(super) fn let_on(&mut self) -> Option<usize> {
+        let HeldUp { task, waits } = self.held_up.pop_front()?;
+        match waits {
+            Some(waits) => self.waits.insert(task, waits),
+            None => self.waits.remove(&task),
+        };
+        usize::try_from(task).ok()
     }
 
     /// What is left to wait for; the task that has no further attempt, if there is one.
@@ -228,6 +291,13 @@ impl<S: State> Place<S> {
         self.outcomes.clear();
         self.failures.clear();
         self.waits.clear();
+        // That a message was kept was for the step that is over.
+        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        signals.iter_mut().for_each(|signal| signal.kept = None);
+        drop(signals);
+        self.is_resumed = false;
+        self.held_up.clear();
+        self.crashes = 0;
         self.losses = 0;
         self.age = (Duration::ZERO, Instant::now());
     }
@@ -238,6 +308,19 @@ fn written(steps: &[crate::store::load::StoredStep]) -> Written<'_> {
     let snapshot = steps.first().and_then(|step| step.snapshot.as_deref());
     let deltas = steps.iter().skip(1).map(|step| step.delta.as_slice());
     Written::new(snapshot.unwrap_or_default(), deltas)
+}
+
+/// The same, and an input that is written after them.
+pub(super) fn written_and<'a>(
+    steps: &'a [crate::store::load::StoredStep],
+    input: &'a [u8],
+) -> Written<'a> {
+    let snapshot = steps.first().and_then(|step| step.snapshot.as_deref());
+    let deltas = steps.iter().skip(1).map(|step| step.delta.as_slice());
+    Written::new(
+        snapshot.unwrap_or_default(),
+        deltas.chain(std::iter::once(input)),
+    )
 }
 
 /// The checkpoint after the newest stored step.

@@ -77,12 +77,15 @@ async fn an_item_is_put_replaced_and_deleted_and_kept_apart_from_other_namespace
     assert_eq!(value(&items, &ada, "colour").await, None);
 }
 
+/// beyond/size_bounds: of documents.
 #[tokio::test]
 async fn what_cannot_be_kept_is_refused_before_the_database_sees_it() {
     let (_, items) = store().await;
     let a = at(["a"]);
     let nul = items.put(&a, "k", &json!({ "deep": ["\0"] })).await;
-    assert!(matches!(nul, Err(ItemError::Nul)));
+    assert!(matches!(nul, Err(ItemError::BadValue(bad)) if bad.at == "value.deep[0]"));
+    let nan = items.put(&a, "k", &[0.5, f64::NAN]).await;
+    assert!(matches!(nan, Err(ItemError::BadValue(bad)) if bad.at == "value[1]"));
     let nul = items.search(&a).filter(Filter::eq("k\0", 1)).await;
     assert!(matches!(nul, Err(ItemError::Nul)));
     let long = "x".repeat(1_025);

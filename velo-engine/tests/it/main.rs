@@ -8,6 +8,7 @@ mod fields;
 mod items;
 mod joins;
 mod misuse;
+mod pictures;
 mod routing;
 mod shape;
 mod state;

@@ -213,7 +213,8 @@ async fn a_live_worker_is_not_given_up_and_an_expired_one_is_once() {
     assert_eq!(handed, 1);
     assert!(!engine.run(run).await.unwrap().is_leased);
     let mut conn = engine.pool().acquire().await.unwrap();
-    assert!(!worker.heartbeat(&mut conn).await.unwrap());
+    let beat = worker.heartbeat(&mut conn).await.unwrap();
+    assert_eq!(beat, lease::Beat::GivenUp);
 }
 
 /// beyond/two_writers: claims.

@@ -52,6 +52,7 @@ async fn each_class_of_errors_has_its_policy_and_attempts_are_counted_over_all()
     beside.stop().await;
 }
 
+/// B35: where that is asked for.
 #[tokio::test]
 async fn a_node_that_fails_fast_pauses_the_run_while_a_sibling_is_at_work() {
     let engine = test_kit::engine().await;
@@ -138,7 +139,9 @@ async fn a_terminated_run_ends_at_once_and_keeps_the_reason() {
     let ended = engine.run(run).await.unwrap();
     assert_eq!(ended.status, RunStatus::Cancelled);
     assert_eq!(ended.error.unwrap()["message"], "nobody wants it");
-    assert!(!engine.terminate(run, "again").await.unwrap());
+    assert!(engine.terminate(run, "again").await.unwrap());
+    let again = engine.run(run).await.unwrap();
+    assert_eq!(again.error.unwrap()["message"], "nobody wants it");
     beside.stop().await;
 }
 

@@ -206,6 +206,7 @@ async fn a_node_that_puts_what_cannot_be_stored_fails_and_leaves_nothing() {
     beside.stop().await;
 }
 
+/// beyond/time_to_live: of documents.
 #[tokio::test]
 async fn a_worker_deletes_what_has_expired() {
     let engine = test_kit::engine().await;

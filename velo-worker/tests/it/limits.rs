@@ -40,6 +40,7 @@ async fn failures(engine: &Engine, run: RunId) -> Vec<serde_json::Value> {
         .unwrap()
 }
 
+/// B36: with all that it did.
 #[tokio::test]
 async fn an_attempt_that_takes_too_long_is_dropped_undone_and_tried_again() {
     let engine = test_kit::engine().await;

@@ -120,7 +120,7 @@ async fn ten_that_fire_at_once_start_one_run_a_time() {
     let (engine, _, first) = scheduled(Overlap::AllowAll).await;
     for minute in 0..5 {
         let now = first + MINUTE * minute;
-        let rounds = join_all((0..10).map(|_| fire_due_at(engine.pool(), now))).await;
+        let rounds = join_all((0..10).map(|_| fire_due_at(&engine, now))).await;
         let started: usize = rounds
             .iter()
             .map(|fired| fired.as_ref().unwrap().runs.len())
@@ -145,7 +145,7 @@ async fn a_connection_that_dies_at_the_commit_leaves_nothing_and_the_time_fires_
     ] {
         sqlx::query(statement).execute(engine.pool()).await.unwrap();
     }
-    let died = fire_due_at(engine.pool(), first).await.unwrap_err();
+    let died = fire_due_at(&engine, first).await.unwrap_err();
     assert!(died.is_transient(), "{died:?}");
     assert!(
         outcomes(&engine).await.is_empty() && runs(&engine, RunStatus::Active).await.is_empty()
@@ -157,7 +157,7 @@ async fn a_connection_that_dies_at_the_commit_leaves_nothing_and_the_time_fires_
         .await
         .unwrap();
     for started in [1, 0] {
-        let fired = fire_due_at(engine.pool(), first).await.unwrap();
+        let fired = fire_due_at(&engine, first).await.unwrap();
         assert_eq!(fired.runs.len(), started);
     }
 }
@@ -181,7 +181,7 @@ async fn a_schedule_that_cannot_be_fired_does_not_hold_up_the_others() {
         .await
         .unwrap();
 
-    let fired = fire_due_at(engine.pool(), first + MINUTE).await.unwrap();
+    let fired = fire_due_at(&engine, first + MINUTE).await.unwrap();
     assert_eq!(fired.runs.len(), 1);
     assert_eq!(outcomes(&engine).await.len(), 2);
     let newer = engine.get_schedule("a newer one").await.unwrap();
@@ -199,7 +199,7 @@ async fn after_a_downtime_what_is_within_the_window_fires_and_the_rest_is_missed
         .unwrap();
     let first = next(&engine).await;
     let back = first + MINUTE * 180;
-    let fired = fire_due_at(engine.pool(), back).await.unwrap();
+    let fired = fire_due_at(&engine, back).await.unwrap();
     assert_eq!(fired.runs.len(), 11);
     let mut fires = engine.schedule_fires(NAME, 1_000).await.unwrap();
     let missed = fires.pop().unwrap();
@@ -217,7 +217,7 @@ async fn a_backlog_larger_than_a_turn_is_fired_in_one_round() {
     let (engine, _, first) = scheduled(Overlap::Skip).await;
     let times = u32::try_from(FIRES_PER_TURN).unwrap() - 10;
     // Twice within the hour of the window, and a third of it beyond one turn.
-    fire_due_at(engine.pool(), first + MINUTE * (times - 1))
+    fire_due_at(&engine, first + MINUTE * (times - 1))
         .await
         .unwrap();
     let spec = Spec::every(Duration::from_secs(20)).unwrap();
@@ -229,7 +229,7 @@ async fn a_backlog_larger_than_a_turn_is_fired_in_one_round() {
     let before = outcomes(&engine).await.len();
     let first = next(&engine).await;
     let last = first + Duration::from_secs(20) * (2 * times);
-    fire_due_at(engine.pool(), last).await.unwrap();
+    fire_due_at(&engine, last).await.unwrap();
     let more = outcomes(&engine).await.len() - before;
     assert!(more > FIRES_PER_TURN, "{more}");
     assert!(next(&engine).await > last);
@@ -239,14 +239,10 @@ async fn a_backlog_larger_than_a_turn_is_fired_in_one_round() {
 async fn skip_starts_none_beside_a_run_that_lives() {
     use FireOutcome::{Skipped, Started};
     let (engine, _, first) = scheduled(Overlap::Skip).await;
-    fire_due_at(engine.pool(), first + MINUTE * 2)
-        .await
-        .unwrap();
+    fire_due_at(&engine, first + MINUTE * 2).await.unwrap();
     assert_eq!(outcomes(&engine).await, [Started, Skipped, Skipped]);
     finish(engine.pool(), runs(&engine, RunStatus::Active).await[0]).await;
-    fire_due_at(engine.pool(), first + MINUTE * 3)
-        .await
-        .unwrap();
+    fire_due_at(&engine, first + MINUTE * 3).await.unwrap();
     assert_eq!(outcomes(&engine).await.last(), Some(&Started));
 }
 
@@ -255,13 +251,13 @@ async fn buffer_one_starts_the_one_that_waited_when_the_run_has_ended() {
     use FireOutcome::{Buffered, Skipped, Started};
     let (engine, _, first) = scheduled(Overlap::BufferOne).await;
     let last = first + MINUTE * 2;
-    fire_due_at(engine.pool(), last).await.unwrap();
+    fire_due_at(&engine, last).await.unwrap();
     assert_eq!(outcomes(&engine).await, [Started, Buffered, Skipped]);
     assert!(engine.get_schedule(NAME).await.unwrap().is_buffering);
-    assert_eq!(fire_due_at(engine.pool(), last).await.unwrap().runs, []);
+    assert_eq!(fire_due_at(&engine, last).await.unwrap().runs, []);
     finish(engine.pool(), runs(&engine, RunStatus::Active).await[0]).await;
     // At no time of its own, and once however many look.
-    let rounds = join_all((0..5).map(|_| fire_due_at(engine.pool(), last))).await;
+    let rounds = join_all((0..5).map(|_| fire_due_at(&engine, last))).await;
     let started: usize = rounds
         .into_iter()
         .map(|fired| fired.unwrap().runs.len())
@@ -276,13 +272,13 @@ async fn buffer_all_starts_one_after_the_other_in_order() {
     use FireOutcome::{Buffered, Started};
     let (engine, _, first) = scheduled(Overlap::BufferAll).await;
     let last = first + MINUTE * 2;
-    fire_due_at(engine.pool(), last).await.unwrap();
+    fire_due_at(&engine, last).await.unwrap();
     assert_eq!(outcomes(&engine).await, [Started, Buffered, Buffered]);
     for expected in [[Started, Started, Buffered], [Started, Started, Started]] {
         let live = runs(&engine, RunStatus::Active).await;
         assert_eq!(live.len(), 1);
         finish(engine.pool(), live[0]).await;
-        fire_due_at(engine.pool(), last).await.unwrap();
+        fire_due_at(&engine, last).await.unwrap();
         assert_eq!(outcomes(&engine).await, expected);
     }
 }
@@ -291,7 +287,7 @@ async fn buffer_all_starts_one_after_the_other_in_order() {
 async fn cancel_other_starts_the_newest_when_the_one_before_has_ended() {
     use FireOutcome::{Buffered, Skipped, Started};
     let (engine, _, first) = scheduled(Overlap::CancelOther).await;
-    fire_due_at(engine.pool(), first + MINUTE).await.unwrap();
+    fire_due_at(&engine, first + MINUTE).await.unwrap();
     // Nobody had it: it ended at once.
     let live = runs(&engine, RunStatus::Active).await;
     assert_eq!(runs(&engine, RunStatus::Cancelled).await.len(), 1);
@@ -305,7 +301,7 @@ async fn cancel_other_starts_the_newest_when_the_one_before_has_ended() {
         .await
         .unwrap();
     let last = first + MINUTE * 3;
-    fire_due_at(engine.pool(), last).await.unwrap();
+    fire_due_at(&engine, last).await.unwrap();
     assert_eq!(
         outcomes(&engine).await,
         [Started, Started, Skipped, Buffered]
@@ -318,7 +314,7 @@ async fn cancel_other_starts_the_newest_when_the_one_before_has_ended() {
         .unwrap();
     assert!(is_told);
     finish(engine.pool(), live[0]).await;
-    fire_due_at(engine.pool(), last).await.unwrap();
+    fire_due_at(&engine, last).await.unwrap();
     assert_eq!(
         outcomes(&engine).await,
         [Started, Started, Skipped, Started]
@@ -328,9 +324,7 @@ async fn cancel_other_starts_the_newest_when_the_one_before_has_ended() {
 #[tokio::test]
 async fn allow_all_starts_one_beside_the_other() {
     let (engine, _, first) = scheduled(Overlap::AllowAll).await;
-    let fired = fire_due_at(engine.pool(), first + MINUTE * 2)
-        .await
-        .unwrap();
+    let fired = fire_due_at(&engine, first + MINUTE * 2).await.unwrap();
     assert_eq!(fired.runs.len(), 3);
     assert_eq!(runs(&engine, RunStatus::Active).await.len(), 3);
 }
@@ -343,7 +337,7 @@ async fn a_paused_schedule_starts_nothing_and_goes_on_without_what_it_slept_thro
         .await
         .unwrap();
     set_back(&engine, 30).await;
-    assert_eq!(fire_due(engine.pool()).await.unwrap().runs, []);
+    assert_eq!(fire_due(&engine).await.unwrap().runs, []);
     // A service that starts anew does not undo what an operator did.
     minutely(&engine, &graph).replace().await.unwrap();
     let paused = engine.get_schedule(NAME).await.unwrap();
@@ -358,12 +352,9 @@ async fn a_paused_schedule_starts_nothing_and_goes_on_without_what_it_slept_thro
     assert_eq!((going.is_paused, going.note), (false, None));
     let next = next(&engine).await;
     let before = next - Duration::from_micros(1);
-    assert_eq!(fire_due_at(engine.pool(), before).await.unwrap().runs, []);
+    assert_eq!(fire_due_at(&engine, before).await.unwrap().runs, []);
     engine.unpause_schedule(NAME).await.unwrap();
-    assert_eq!(
-        fire_due_at(engine.pool(), next).await.unwrap().runs.len(),
-        1
-    );
+    assert_eq!(fire_due_at(&engine, next).await.unwrap().runs.len(), 1);
 }
 
 #[tokio::test]
@@ -420,7 +411,7 @@ async fn a_backfill_brings_what_was_skipped_after_all() {
     use FireOutcome::{Skipped, Started};
     let (engine, _, _) = scheduled(Overlap::Skip).await;
     let first = set_back(&engine, 3).await;
-    fire_due_at(engine.pool(), first + MINUTE).await.unwrap();
+    fire_due_at(&engine, first + MINUTE).await.unwrap();
     assert_eq!(outcomes(&engine).await, [Started, Skipped]);
     let fires = engine
         .backfill_schedule(NAME, first..=first + MINUTE, Overlap::AllowAll)
@@ -449,7 +440,7 @@ async fn a_name_is_created_once_and_replaced_without_losing_what_is_due() {
         (replaced.next_at, replaced.overlap),
         (Some(due), Overlap::AllowAll)
     );
-    assert!(fire_due(engine.pool()).await.unwrap().runs.len() >= 3);
+    assert!(fire_due(&engine).await.unwrap().runs.len() >= 3);
 
     let hourly = Spec::cron("0 * * * *", "UTC").unwrap();
     let other = engine.schedule(&graph, NAME, hourly, Log::default());
@@ -469,17 +460,14 @@ async fn a_name_is_created_once_and_replaced_without_losing_what_is_due() {
 #[tokio::test]
 async fn a_deleted_schedule_is_gone_with_its_record_and_its_runs_go_on() {
     let (engine, _, first) = scheduled(Overlap::BufferOne).await;
-    fire_due_at(engine.pool(), first + MINUTE).await.unwrap();
+    fire_due_at(&engine, first + MINUTE).await.unwrap();
     engine.delete_schedule(NAME).await.unwrap();
     assert_eq!(engine.schedules("", 10).await.unwrap(), []);
     assert!(outcomes(&engine).await.is_empty());
     let live = runs(&engine, RunStatus::Active).await;
     finish(engine.pool(), live[0]).await;
     assert_eq!(
-        fire_due_at(engine.pool(), first + MINUTE * 5)
-            .await
-            .unwrap()
-            .runs,
+        fire_due_at(&engine, first + MINUTE * 5).await.unwrap().runs,
         []
     );
     let none = engine.delete_schedule(NAME).await;

@@ -1,9 +1,11 @@
 //! Workers in this process, and a graph that most tests can use.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use velo_engine::prelude::*;
@@ -11,7 +13,7 @@ use velo_engine::{Run, Serve, Why};
 use velo_worker::{Stopped, Worker, WorkerBuilder, WorkerError};
 
 /// Longer than anything here takes, so that a test that hangs fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(State, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Log {
@@ -47,6 +49,17 @@ impl Beside {
         within(self.task).await.unwrap().unwrap()
     }
 
+    /// Waits until it has ended because of somebody else.
+    pub(crate) async fn ended(self) -> Stopped {
+        within(self.task).await.unwrap().unwrap()
+    }
+
+    /// Waits until the one worker has been asked to stop for so long that it knows.
+    pub(crate) async fn is_stopping(&self, engine: &Engine) {
+        heard(engine).await;
+        assert!(!self.task.is_finished());
+    }
+
     /// As if the process had died: nothing is given back.
     pub(crate) async fn die(self) {
         self.task.abort();
@@ -60,6 +73,11 @@ pub(crate) fn worker(engine: &Engine, graph: impl Serve) -> WorkerBuilder {
         .lease(Duration::from_secs(1))
 }
 
+/// As [`worker`], on a machine that may be busy: its lease is not lost to a hiccup.
+pub(crate) fn steady(engine: &Engine, graph: impl Serve) -> WorkerBuilder {
+    worker(engine, graph).lease(Duration::from_secs(5))
+}
+
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
@@ -71,6 +89,37 @@ pub(crate) async fn settled(engine: &Engine, run: RunId) -> Run {
     let why = engine.why(run).await.unwrap();
     assert_ne!(why, Why::Unexplained, "{settled:?}");
     settled
+}
+
+/// Waits until the one worker has looked for what has come for its runs: what was said before is heard.
+pub(crate) async fn heard(engine: &Engine) {
+    // The look follows the beat: with the second beat, the look after the first is over.
+    for _ in 0..2 {
+        let beat = async || {
+            let beat: (chrono::DateTime<chrono::Utc>,) =
+                sqlx::query_as("select expires_at from velo.worker")
+                    .fetch_one(engine.pool())
+                    .await
+                    .unwrap();
+            beat
+        };
+        let before = beat().await;
+        until(async || beat().await != before).await;
+    }
+}
+
+/// A node that the test holds until it opens the gate.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate {
+    pub(crate) came: Arc<Notify>,
+    pub(crate) open: Arc<Notify>,
+}
+
+impl Gate {
+    pub(crate) async fn pass(&self) {
+        self.came.notify_one();
+        self.open.notified().await;
+    }
 }
 
 /// Tries until it is so: for what has no event to wait for.

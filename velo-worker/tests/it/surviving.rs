@@ -2,28 +2,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use velo_engine::prelude::*;
 use velo_engine::{RunStatus, test_kit};
 
-use crate::support::{Beside, Log, line, settled, until, within, worker};
+use crate::support::{Beside, Gate, Log, line, settled, until, within, worker};
 
 const FIRST: NodeKey<Log> = NodeKey::new("first");
 const SECOND: NodeKey<Log> = NodeKey::new("second");
-
-/// A node that the test holds until it opens the gate.
-#[derive(Debug, Clone, Default)]
-struct Gate {
-    came: Arc<Notify>,
-    open: Arc<Notify>,
-}
-
-impl Gate {
-    async fn pass(&self) {
-        self.came.notify_one();
-        self.open.notified().await;
-    }
-}
 
 fn gated(gate: &Gate) -> Graph<Log> {
     let gate = gate.clone();

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use velo_engine::prelude::*;
-use velo_engine::{RunStatus, Serve, Why, test_kit};
+use velo_engine::{Misfit, RunStatus, Serve, Why, test_kit};
 use velo_worker::{Worker, WorkerBuilder, WorkerError};
 
 use crate::support::{Beside, Log, line, settled, until, within};
@@ -504,4 +504,146 @@ async fn a_run_changes_hands_between_builds_again_and_again_and_loses_nothing() 
     let state: Log = engine.state(run).await.unwrap();
     let all: Vec<String> = (1..=TURNS).map(|turn| turn.to_string()).collect();
     assert_eq!(state.lines, all);
+}
+
+/// The reasons that a check gives, in one list.
+async fn misfits<S: State>(engine: &Engine, graph: &Graph<S>) -> Vec<Misfit> {
+    let check = engine.check(graph).await.unwrap();
+    assert_eq!(check.broken_runs, check.broken.len() as u64);
+    let misfits = check.broken.into_iter().flat_map(|broken| broken.misfits);
+    misfits.collect()
+}
+
+#[tokio::test]
+async fn a_check_says_which_live_runs_new_code_would_break_and_why() {
+    const PAID: NodeKey<Log, u32> = NodeKey::new("second");
+    let engine = test_kit::engine().await;
+    let had = pair(1, SECOND).compile().unwrap();
+    let run = parked(&engine, &had).await;
+    let ended = engine.start(&had, Log::default()).await.unwrap();
+    engine.cancel(ended).await.unwrap();
+    assert_eq!(misfits(&engine, &had).await, []);
+
+    let gone = misfits(&engine, &pair(1, OTHER).compile().unwrap()).await;
+    assert_eq!(
+        gone,
+        [Misfit::NodeGone {
+            node: "second".to_owned()
+        }]
+    );
+    let renamed = pair(1, OTHER).renamed("second", OTHER).compile().unwrap();
+    assert_eq!(misfits(&engine, &renamed).await, []);
+
+    let newer = pair(2, SECOND);
+    let unserved = [Misfit::NoVersion {
+        code: "pair@1".to_owned(),
+    }];
+    let check = engine.check(&newer.compile().unwrap()).await.unwrap();
+    assert_eq!(check.broken[0].misfits, unserved);
+    assert_eq!((check.broken[0].run, check.runs), (run, 1));
+    let both = engine.check(&pair(2, SECOND).compile().unwrap()).and(&had);
+    assert!(both.await.unwrap().is_fine());
+    let continued = pair(2, SECOND).continues([1]).compile().unwrap();
+    assert_eq!(misfits(&engine, &continued).await, []);
+
+    let takes_more = Graph::builder("pair", 1)
+        .node(FIRST, async |_: Context<Log>| Ok(Next::none()))
+        .node(PAID, async |_: Context<Log, u32>| Ok(Next::none()))
+        .start(FIRST)
+        .may_go(FIRST, PAID)
+        .compile()
+        .unwrap();
+    let found = misfits(&engine, &takes_more).await;
+    assert!(
+        matches!(&found[..], [Misfit::InputChanged { node, .. }] if node == "second"),
+        "{found:?}"
+    );
+
+    let unreadable = Graph::builder("pair", 1)
+        .node(
+            NodeKey::<Numbers>::new("second"),
+            async |_: Context<Numbers>| Ok(Next::none()),
+        )
+        .start(NodeKey::new("second"))
+        .compile()
+        .unwrap();
+    let found = misfits(&engine, &unreadable).await;
+    assert!(
+        matches!(&found[..], [Misfit::Unreadable { .. }]),
+        "{found:?}"
+    );
+    let oldest = Graph::builder("pair", 1)
+        .node(NodeKey::<Late>::new("second"), async |_: Context<Late>| {
+            Ok(Next::none())
+        })
+        .start(NodeKey::new("second"))
+        .compile()
+        .unwrap();
+    assert_eq!(
+        misfits(&engine, &oldest).await,
+        [Misfit::NoUpcast {
+            stored: 1,
+            oldest: 3
+        }]
+    );
+}
+
+#[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+struct Numbers {
+    lines: u32,
+}
+
+#[tokio::test]
+async fn a_check_finds_open_questions_whose_answers_have_another_form_now() {
+    let engine = test_kit::engine().await;
+    let build = || {
+        Graph::builder("asking", 1)
+            .node(FIRST, async |cx: Context<Log>| {
+                let ask = cx
+                    .ask::<bool>("approve/1", &"well?")
+                    .schema(json!({ "type": "boolean" }));
+                Ok(line(ask.await?.to_string()).into())
+            })
+            .start(FIRST)
+    };
+    parked(&engine, &build().compile().unwrap()).await;
+    let same = build().answer(FIRST, "approve", json!({ "type": "boolean" }));
+    assert_eq!(misfits(&engine, &same.compile().unwrap()).await, []);
+    let other = build().answer(FIRST, "approve", json!({ "type": "string" }));
+    let (node, question) = ("first".to_owned(), "approve/1".to_owned());
+    let changed = [Misfit::AnswerChanged { node, question }];
+    assert_eq!(misfits(&engine, &other.compile().unwrap()).await, changed);
+}
+
+#[tokio::test]
+async fn a_run_is_moved_to_another_version_by_hand_when_that_can_go_on_with_it() {
+    let engine = test_kit::engine().await;
+    let one = pair(1, SECOND).compile().unwrap();
+    let run = parked(&engine, &one).await;
+    let unfit = engine
+        .move_run(&pair(2, OTHER).compile().unwrap(), run)
+        .await;
+    assert!(
+        matches!(&unfit, Err(EngineError::Unfit { .. })),
+        "{unfit:?}"
+    );
+    assert_eq!(engine.run(run).await.unwrap().version, 1);
+
+    let two = pair(2, OTHER).renamed("second", OTHER).compile().unwrap();
+    engine.move_run(&two, run).await.unwrap();
+    engine.move_run(&two, run).await.unwrap();
+    let moved = engine.run(run).await.unwrap();
+    assert_eq!((moved.version, moved.status), (2, RunStatus::Waiting));
+    let beside = Beside::start(worker(&engine, two.clone()));
+    engine.signal(run, "go", &true, None).await.unwrap();
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    let state: Log = engine.state(run).await.unwrap();
+    assert_eq!(
+        state.lines,
+        ["first", "other of 2"],
+        "the signal that was waited for came to the new node"
+    );
+    let late = engine.move_run(&two, run).await;
+    assert!(matches!(late, Err(EngineError::Ended(_))));
+    beside.stop().await;
 }

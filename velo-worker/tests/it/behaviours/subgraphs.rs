@@ -190,6 +190,24 @@ async fn a_fork_gives_a_stateful_child_what_it_had_at_the_step_and_nothing_later
     beside.stop().await;
 }
 
+/// copy_thread/namespaces: what a child remembers comes along with a copy of its parent.
+#[tokio::test]
+async fn a_copy_gives_a_stateful_child_what_it_had_at_the_copied_step() {
+    let (engine, graph) = (test_kit::engine().await, remembering());
+    let run = engine.start(&graph, Sum::default()).await.unwrap();
+    let beside = serve(&engine, graph.clone());
+    let original = lines(&engine, run).await;
+    beside.stop().await;
+    // A run that has taken two steps and is at no worker.
+    let half = engine.fork(&graph, run, 2).await.unwrap();
+    let copy = engine.copy(half, None).await.unwrap();
+    assert_eq!(engine.run(copy).await.unwrap().status, RunStatus::Paused);
+    let beside = serve(&engine, graph);
+    assert!(engine.resume(copy).await.unwrap());
+    assert_eq!(lines(&engine, copy).await, original);
+    beside.stop().await;
+}
+
 /// B33: a child whose node fails keeps its work and waits for its operator; when that gives it up, the
 /// handler of the parent is told the name of the parent's node.
 #[tokio::test]

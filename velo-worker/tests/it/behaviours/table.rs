@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The behaviours of which each has a row.
 const BEHAVIOURS: &[u32] = &[
     1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 21, // routing
-    22, 23, 24, 26, 27, 28, 29, 30, 31, 33, 37, 39, 41, // failure
+    22, 23, 24, 26, 27, 28, 29, 30, 31, 33, 35, 36, 37, 39, 41, // failure
     55, 59, 60, 62, 63, 64, 67, 68, // interrupts and subgraphs
     69, 70, 72, 73, 74, 75, 77, 79, 80, 82, 83, 85, // time travel
 ];
@@ -19,6 +19,7 @@ const GROUPS: &[(&str, usize)] = &[
     ("list", 16),
     ("delete_thread", 5),
     ("delete_for_runs", 7),
+    ("copy_thread", 8),
     ("prune", 8),
     ("delta_channel_history", 8),
 ];
@@ -45,15 +46,20 @@ fn is_mark(text: &str) -> bool {
     }
 }
 
-/// The marks at the beginning of a line of documentation.
-fn marks(documentation: &str) -> Vec<String> {
-    let until = documentation.split_once([':', '.']);
-    let listed = until.map_or(documentation, |(before, _)| before);
+/// The marks at the beginning of a comment.
+fn marks(comment: &str) -> Vec<String> {
+    let until = comment.split_once([':', '.']);
+    let listed = until.map_or(comment, |(before, _)| before);
     let listed = listed.split(", ").map(str::trim);
     listed
         .take_while(|word| is_mark(word))
         .map(str::to_owned)
         .collect()
+}
+
+fn comment_of(line: &str) -> Option<&str> {
+    let documentation = line.strip_prefix("/// ");
+    documentation.or_else(|| line.strip_prefix("// "))
 }
 
 /// The marks of the tests in a file: each with the name of its test. A file that only has to be
@@ -69,8 +75,8 @@ fn marked(path: &Path, text: &str) -> Vec<(String, String)> {
                     .into_iter()
                     .map(|mark| (mark, stem.to_string())),
             );
-        } else if let Some(documentation) = line.strip_prefix("/// ") {
-            open.extend(marks(documentation));
+        } else if let Some(comment) = comment_of(line) {
+            open.extend(marks(comment));
         } else if let Some((_, after)) = line.split_once("fn ") {
             let name: String = after
                 .chars()
@@ -189,7 +195,7 @@ fn the_table_of_behaviours_and_the_marks_of_the_tests_agree() {
 }
 
 #[test]
-fn marks_are_read_from_the_beginning_of_a_documentation_only() {
+fn marks_are_read_from_the_beginning_of_a_comment_only() {
     assert_eq!(marks("B6: what follows"), ["B6"]);
     assert_eq!(
         marks("B22, B23, put/roundtrip"),

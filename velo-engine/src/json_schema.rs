@@ -1,22 +1,36 @@
-//! What is wrong with a value, in words that a model can act on.
+//! What is wrong with a value under a JSON Schema, in words that a person or a model can act on.
+//!
+//! Checked is what the crate `schemars` says of Rust types: types, fields, lists, unions, constants,
+//! references, bounds. What is not known is not checked.
 
+use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
-use super::definitions::name_of;
-
 /// Most problems that are told at once.
-pub(super) const MAX_PROBLEMS: usize = 20;
+const MAX_PROBLEMS: usize = 20;
 /// Most places that are looked at; unions in unions multiply.
 const MAX_STEPS: usize = 100_000;
+/// Deepest nesting that is looked at; a schema may refer to itself.
+const MAX_DEPTH: usize = 1_000;
 /// Most characters of a value that a problem quotes.
 const MAX_QUOTE_CHARS: usize = 40;
+
+/// The JSON Schema of what `T` is read from.
+#[must_use]
+pub fn of<T: JsonSchema>() -> Value {
+    let mut schema = schemars::schema_for!(T).to_value();
+    if let Value::Object(schema) = &mut schema {
+        schema.remove("$schema");
+    }
+    schema
+}
 
 /// The problems of `value` under the root schema `schema`, each beginning with the JSON pointer
 /// of its place. Keywords that are not known are not checked, so an empty list is no proof.
 ///
 /// ```
 /// use serde_json::json;
-/// use velo_agents::model::schema::problems;
+/// use velo_engine::json_schema::problems;
 ///
 /// let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
 /// assert_eq!(problems(&json!({"n": "x"}), &schema), ["/n: must be integer, not \"x\""]);
@@ -27,6 +41,7 @@ pub fn problems(value: &Value, schema: &Value) -> Vec<String> {
     let mut check = Check {
         root: schema,
         steps: 0,
+        depth: 0,
     };
     let mut found = check.node(value, schema, "");
     found.truncate(MAX_PROBLEMS);
@@ -37,6 +52,7 @@ pub fn problems(value: &Value, schema: &Value) -> Vec<String> {
 struct Check<'a> {
     root: &'a Value,
     steps: usize,
+    depth: usize,
 }
 
 impl<'a> Check<'a> {
@@ -45,9 +61,21 @@ impl<'a> Check<'a> {
         let Value::Object(schema) = schema else {
             return Vec::new();
         };
-        if self.steps > MAX_STEPS {
+        if self.steps > MAX_STEPS || self.depth >= MAX_DEPTH {
             return Vec::new();
         }
+        self.depth += 1;
+        let found = self.keywords(value, schema, path);
+        self.depth -= 1;
+        found
+    }
+
+    fn keywords(
+        &mut self,
+        value: &Value,
+        schema: &'a Map<String, Value>,
+        path: &str,
+    ) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(target) = self.target(schema) {
             found.extend(self.node(value, target, path));
@@ -71,12 +99,18 @@ impl<'a> Check<'a> {
     }
 
     fn target(&self, schema: &Map<String, Value>) -> Option<&'a Value> {
-        let name = name_of(schema.get("$ref")?.as_str()?)?;
+        let reference = schema.get("$ref")?.as_str()?;
+        if reference == "#" {
+            return Some(self.root);
+        }
+        let name = reference
+            .strip_prefix("#/$defs/")
+            .or_else(|| reference.strip_prefix("#/definitions/"))?;
         let defs = self
             .root
             .get("$defs")
             .or_else(|| self.root.get("definitions"));
-        Some(defs.and_then(|defs| defs.get(name)).unwrap_or(self.root))
+        defs.and_then(|defs| defs.get(name))
     }
 
     /// The problems under the branch that fits best.
@@ -113,6 +147,12 @@ impl<'a> Check<'a> {
             && (items.len() as u64) < least
         {
             found.push(format!("{}: must have at least {least} items", place(path)));
+        }
+        let most = schema.get("maxItems").and_then(Value::as_u64);
+        if let Some(most) = most
+            && (items.len() as u64) > most
+        {
+            found.push(format!("{}: must have at most {most} items", place(path)));
         }
         for (index, item) in items.iter().enumerate() {
             if found.len() >= MAX_PROBLEMS {
@@ -287,6 +327,47 @@ mod tests {
         ]});
         assert_eq!(problems(&json!({"a": "x"}), &schema), ["/b: is missing"]);
         assert!(problems(&Value::Null, &schema).is_empty());
+    }
+
+    #[test]
+    fn a_type_of_rust_is_held_to_its_schema() {
+        #[derive(JsonSchema)]
+        #[expect(dead_code, reason = "only its schema is looked at")]
+        #[serde(rename_all = "snake_case")]
+        enum Verdict {
+            Publish,
+            Redo { section: u8, why: Option<String> },
+        }
+        let schema = of::<Verdict>();
+        let good = [json!("publish"), json!({"redo": {"section": 3}})];
+        for value in good {
+            assert!(problems(&value, &schema).is_empty(), "{value}");
+        }
+        let bad = [
+            json!("perhaps"),
+            json!(null),
+            json!({"redo": {}}),
+            json!({"redo": {"section": 300}}),
+            json!({"redo": {"section": 3, "why": 4}}),
+        ];
+        for value in bad {
+            assert!(!problems(&value, &schema).is_empty(), "{value}");
+        }
+        let pair = of::<(u32, bool)>();
+        assert!(problems(&json!([1, true]), &pair).is_empty());
+        assert_eq!(
+            problems(&json!([1]), &pair),
+            ["(the whole): must have at least 2 items"]
+        );
+        assert_eq!(
+            problems(&json!([1, true, 3]), &pair),
+            ["(the whole): must have at most 2 items"]
+        );
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_nothing_but_itself_comes_to_an_end() {
+        assert!(problems(&json!(1), &json!({"$ref": "#"})).is_empty());
     }
 
     #[test]
