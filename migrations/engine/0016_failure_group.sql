@@ -17,7 +17,8 @@ create index run_failed on velo.run (id) where failed_as is not null and finishe
 -- A run whose last `crash_budget` leases all ended with the death of their worker, at the same step,
 -- probably kills them: it is paused instead, so that it does not go on to kill the whole fleet. The first deaths count
 -- for all runs that the worker had. From then on each of them has its nodes at work alone among such runs in its
--- process, and notes which: only who was at work when the worker died is counted.
+-- process, and notes which: only who was at work when the worker died is counted. When none was, it died of something
+-- else about one of them, and all are counted.
 create or replace function velo.give_up(p_worker integer, p_only_expired boolean, p_crashed boolean) returns integer
 language plpgsql set lock_timeout = '5s' as $$
 declare
@@ -40,7 +41,8 @@ begin
         select h.run_id, h.branch, h.suspect,
                case when not p_crashed then h.crashes
                     when h.crash_seq <> h.seq then 1
-                    when h.crashes < suspected_from or h.suspect is not null then h.crashes + 1
+                    when h.crashes < suspected_from or h.suspect is not null
+                      or not exists (select from held o where o.suspect is not null) then h.crashes + 1
                     else h.crashes end as crashes,
                case when p_crashed then h.seq else h.crash_seq end as crash_seq
         from held h

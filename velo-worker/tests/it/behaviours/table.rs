@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 /// The behaviours of which each has a row.
 const BEHAVIOURS: &[u32] = &[
     1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 21, // routing
-    22, 23, 24, 26, 27, 28, 29, 30, 31, 33, 35, 36, 37, 39, 41, // failure
-    55, 59, 60, 62, 63, 64, 67, 68, // interrupts and subgraphs
+    22, 23, 24, 26, 27, 28, 29, 30, 31, 33, 35, 36, 37, 39, 40, 41, // failure
+    42, 43, 45, 46, 48, 49, 50, 52, 53, 55, 56, 57, 59, 60, 62, 63, 64, 67,
+    68, // interrupts and subgraphs
     69, 70, 72, 73, 74, 75, 77, 79, 80, 82, 83, 85, // time travel
 ];
 /// The groups of cases of what keeps checkpoints, and how many cases each has.
