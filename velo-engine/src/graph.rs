@@ -333,6 +333,7 @@ impl<S: State> GraphBuilder<S> {
     #[must_use]
     pub fn retry<I>(mut self, node: NodeKey<S, I>, policy: RetryPolicy) -> Self {
         self.retries.insert(node.name(), policy);
+        self.shape = self.shape.mention(".retry(…)", node);
         self
     }
 

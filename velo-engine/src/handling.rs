@@ -76,6 +76,7 @@ impl<S: State> GraphBuilder<S> {
     #[must_use]
     pub fn time_limit<I>(mut self, node: NodeKey<S, I>, limit: TimeLimit) -> Self {
         self.handling.limits.insert(node.name(), limit);
+        self.shape = self.shape.mention(".time_limit(…)", node);
         self
     }
 
@@ -116,6 +117,7 @@ impl<S: State> GraphBuilder<S> {
     ) -> Self {
         let classed = self.handling.classed.entry(node.name()).or_default();
         classed.push((class.into(), policy));
+        self.shape = self.shape.mention(".retry_when(…)", node);
         self
     }
 
@@ -170,6 +172,7 @@ impl<S: State> GraphBuilder<S> {
     #[must_use]
     pub fn fail_fast<I>(mut self, node: NodeKey<S, I>) -> Self {
         self.handling.fail_fast.insert(node.name());
+        self.shape = self.shape.mention(".fail_fast(…)", node);
         self
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Parts {
     pub(super) may_stay_shut: Vec<Named>,
     pub(super) deferred: Vec<Named>,
     pub(super) limits: Vec<(Named, usize)>,
+    /// Nodes that something is said about which is no part of the shape, and where.
+    pub(super) mentions: Vec<(&'static str, Named)>,
     /// Each node that has an error handler, with that.
     pub(super) handlers: Vec<(Named, Named)>,
     pub(super) default_handler: Option<Named>,
@@ -174,6 +176,13 @@ impl<S: State> ShapeBuilder<S> {
     #[must_use]
     pub fn renamed<I>(mut self, was: impl Into<String>, node: NodeKey<S, I>) -> Self {
         self.parts.renamed.push((was.into(), node.into()));
+        self
+    }
+
+    /// Demands that `node` is one of the graph, since `place` names it.
+    #[must_use]
+    pub(crate) fn mention<I>(mut self, place: &'static str, node: NodeKey<S, I>) -> Self {
+        self.parts.mentions.push((place, node.into()));
         self
     }
 

@@ -83,6 +83,9 @@ fn mentions(parts: &Parts) -> Vec<ShapeError> {
     for (node, _) in &parts.limits {
         all(".at_most(…)", &[*node]);
     }
+    for (place, node) in &parts.mentions {
+        all(place, &[*node]);
+    }
     all(".pause_before(…)", &parts.pauses.before);
     all(".pause_after(…)", &parts.pauses.after);
     // Of two nodes of one name, the first counts; that there are two is an error of its own.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use velo_engine::prelude::*;
-use velo_engine::{FailureClass, NodeFailure, RunStatus, ShapeError, test_kit};
+use velo_engine::{FailureClass, NodeFailure, RunStatus, ShapeError, TimeLimit, test_kit};
 
 use crate::support::{Beside, Log, line, settled, until, within, worker};
 
@@ -322,4 +322,33 @@ fn a_handler_that_is_no_node_or_handles_itself_is_refused() {
         .compile()
         .unwrap_err();
     assert_eq!(own.0, [ShapeError::OwnHandler("handle")]);
+}
+
+#[test]
+fn what_is_said_of_a_node_that_is_not_there_is_refused() {
+    const THERE: NodeKey<Log> = NodeKey::new("there");
+    const GONE: NodeKey<Log> = NodeKey::new("gone");
+    let refused = Graph::builder("unknown", 1)
+        .node(THERE, async |_: Context<Log>| Ok(line("there").into()))
+        .start(THERE)
+        .retry(GONE, RetryPolicy::never())
+        .retry_when(GONE, FailureClass::Transient, RetryPolicy::never())
+        .time_limit(GONE, TimeLimit::default())
+        .fail_fast(GONE)
+        .compile()
+        .unwrap_err()
+        .to_string();
+    for place in [
+        ".retry(…)",
+        ".retry_when(…)",
+        ".time_limit(…)",
+        ".fail_fast(…)",
+    ] {
+        assert!(
+            refused.contains(&format!(
+                "{place} names `gone`, which is not a node of the graph"
+            )),
+            "{refused}"
+        );
+    }
 }
