@@ -49,7 +49,7 @@ async fn a_value_that_cannot_be_read_back_is_refused_at_the_start() {
     for value in [f64::NAN, f64::INFINITY] {
         let refused = engine.start(&graph, Measured { value }).await;
         assert!(
-            matches!(refused, Err(EngineError::Unstorable { .. })),
+            matches!(refused, Err(EngineError::BadValue(_))),
             "{refused:?}"
         );
     }
@@ -77,10 +77,7 @@ async fn a_nul_is_refused_where_it_is_given_or_comes_back_as_it_was() {
     };
     match engine.start(&graph, state).await {
         Ok(run) => assert_eq!(engine.state::<Kept>(run).await.unwrap().text, NUL),
-        Err(refused) => assert!(
-            matches!(refused, EngineError::Unstorable { .. }),
-            "{refused:?}"
-        ),
+        Err(refused) => assert!(matches!(refused, EngineError::BadValue(_)), "{refused:?}"),
     }
 
     let run = engine.start(&graph, full()).await.unwrap();
@@ -92,7 +89,7 @@ async fn a_nul_is_refused_where_it_is_given_or_comes_back_as_it_was() {
     ];
     for refused in refused {
         assert!(
-            matches!(refused, Err(EngineError::Unstorable { .. })),
+            matches!(refused, Err(EngineError::BadValue(_))),
             "{refused:?}"
         );
     }

@@ -30,10 +30,13 @@ async fn a_prune_of_everything_leaves_what_has_not_ended() {
     let live = engine.start(&graph, full()).thread("t").await.unwrap();
     let hour = Duration::from_secs(3600);
     assert_eq!(engine.prune(hour, 0).await.unwrap(), 0);
-    assert_eq!(engine.prune(Duration::ZERO, 0).await.unwrap(), 2);
-    assert_eq!(rows(&engine, runs[0]).await, 0);
+    // The live run may still be rolled back to what its thread was before it.
+    assert_eq!(engine.prune(Duration::ZERO, 0).await.unwrap(), 1);
+    assert_eq!(rows(&engine, runs[1]).await, 0);
     let beside = super::support::serve(&engine, &graph);
     settled(&engine, live).await;
     assert_eq!(engine.state::<Kept>(live).await.unwrap(), states()[3]);
+    assert_eq!(engine.prune(Duration::ZERO, 0).await.unwrap(), 2);
+    assert_eq!(rows(&engine, runs[0]).await, 0);
     beside.stop().await;
 }
