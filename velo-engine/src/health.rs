@@ -103,6 +103,9 @@ pub async fn examine(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
 }
 
 async fn look(pool: &PgPool, is_pooled: bool) -> Result<Vec<Finding>, sqlx::Error> {
+    if is_pooled {
+        health::probe_prepared(pool).await?;
+    }
     let mut conn = pool.acquire().await?;
     // So that the next one's time is that of the answer alone, not of preparing it.
     health::vitals(&mut *conn).await?;

@@ -159,6 +159,26 @@ pub(crate) async fn is_pooled(pool: &PgPool) -> Result<bool, sqlx::Error> {
     Ok(first != second || first == held)
 }
 
+/// Looks how often whether a prepared statement is there when another process is reached.
+const PROBES: usize = 8;
+
+/// Fails as [`is_of_prepared`] tells when the pooler in between does not keep prepared statements.
+pub(crate) async fn probe_prepared(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let (mut one, mut other) = (pool.acquire().await?, pool.acquire().await?);
+    for _ in 0..PROBES {
+        let first: i32 = sqlx::query_scalar(BACKEND).fetch_one(&mut *one).await?;
+        // Keeps busy the process that was used last, so that the statement meets another one.
+        let mut busy = other.begin().await?;
+        backend(&mut busy).await?;
+        let second: i32 = sqlx::query_scalar(BACKEND).fetch_one(&mut *one).await?;
+        busy.rollback().await?;
+        if first != second {
+            break;
+        }
+    }
+    Ok(())
+}
+
 async fn backend(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::raw_sql(BACKEND).fetch_one(conn).await?.try_get(0)
 }

@@ -192,9 +192,7 @@ async fn a_node_that_puts_what_cannot_be_stored_fails_and_leaves_nothing() {
     let engine = test_kit::engine().await;
     let graph = single(async |cx: Context<Log>| {
         cx.put(&place(), "good", &1).await?;
-        cx.put(&place(), "bad", &"\0")
-            .await
-            .map_err(|error| NodeError::permanent(error.to_string()))?;
+        cx.put(&place(), "bad", &"\0").await.permanent()?;
         Ok(line("done").into())
     });
     let run = engine.start(&graph, Log::default()).await.unwrap();
