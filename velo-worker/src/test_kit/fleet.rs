@@ -45,7 +45,8 @@ const SKIPS_MAX: u32 = 10_000;
 ///     let offline = || NodeError::transient("the card reader is offline");
 ///     let script = Script::new().fail(CHARGE, 1, offline()).fail(CHARGE, 2, offline());
 ///     let graph = script.on(&graph());
-///     let mut fleet = Fleet::start(3, move |worker| worker.serve(graph.clone())).await;
+///     let served = graph.clone();
+///     let mut fleet = Fleet::start(3, move |worker| worker.serve(served.clone())).await;
 ///
 ///     let run = fleet.engine().start(&graph, Order::default()).await.unwrap();
 ///     fleet.kill(0).await;
