@@ -46,7 +46,7 @@ impl fmt::Display for Unstored {
 pub(crate) enum NotStorable {
     #[error(transparent)]
     Bad(#[from] BadValue),
-    #[error("it has no JSON form")]
+    #[error("it has no JSON form: {0}")]
     Json(#[from] serde_json::Error),
 }
 
