@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -94,8 +94,8 @@ impl Test {
 }
 
 /// The files of Rust among the paths and in the folders below them.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the test of the matrix"))]
-fn sources(mut places: Vec<PathBuf>) -> impl Iterator<Item = PathBuf> {
+#[cfg(test)]
+fn sources(mut places: Vec<std::path::PathBuf>) -> impl Iterator<Item = std::path::PathBuf> {
     std::iter::from_fn(move || {
         while let Some(place) = places.pop() {
             if let Ok(inside) = std::fs::read_dir(&place) {
