@@ -116,11 +116,11 @@ pub enum SealError {
         /// The key's id.
         key: String,
     },
-    /// Payloads are sealed for one run, and cannot be copied to another without being read.
+    /// A large value that it names is not there.
     #[error(
-        "sealed payloads belong to their run: export it and import it again, or fork it with its graph"
+        "a large value that it names is not there: its run is being deleted, or rows were removed by hand"
     )]
-    Bound,
+    Missing,
     /// The bytes are no payload of this engine.
     #[error("it begins like a sealed payload, and is none that this version can read")]
     Malformed,

@@ -17,6 +17,7 @@ mod handling;
 mod history;
 mod interleavings;
 mod items;
+mod large;
 mod limits;
 mod migrating;
 mod pictures;
