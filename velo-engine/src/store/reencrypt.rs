@@ -350,3 +350,108 @@ pub(crate) async fn write(
     }
     Ok(update.execute(conn).await?.rows_affected() == 1)
 }
+
+#[cfg(all(test, feature = "test-kit"))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::test_kit;
+
+    /// Columns that no payload is in: names and keys, words of the engine and of operators, rules of graphs,
+    /// addresses, and what is gone within an hour.
+    const NO_PAYLOADS: &[&str] = &[
+        "blob.address",
+        "blob_use.address",
+        "bucket.gate",
+        "bulk.action",
+        "bulk.filter",
+        "bulk.reason",
+        "bulk.status",
+        "child.name",
+        "child.node",
+        "child.on_close",
+        "event.kind",
+        "event.stream",
+        "gate.name",
+        "gate.note",
+        "input.thread",
+        "item.key",
+        "item.namespace",
+        "memo.name",
+        "outline.code",
+        "outline.outline",
+        "permit.gate",
+        "permit.node",
+        "piece.body",
+        "piece.kind",
+        "piece.name",
+        "piece.node",
+        "queue.code",
+        "queue.halt",
+        "queue.lacks",
+        "queue.lane",
+        "queue.suspect",
+        "run.failed_as",
+        "run.graph",
+        "run.status",
+        "run.thread",
+        "run.trace",
+        "schedule.code",
+        "schedule.graph",
+        "schedule.name",
+        "schedule.note",
+        "schedule.overlap",
+        "schedule.spec",
+        "schedule_fire.cause",
+        "schedule_fire.name",
+        "schedule_fire.outcome",
+        "shape.joins",
+        "signal.key",
+        "signal.name",
+        "stream.name",
+        "thread.name",
+        "wait.kind",
+        "wait.name",
+        "wait.node",
+        "wait.race",
+        "worker.codes",
+        "worker.host",
+        "worker.name",
+    ];
+
+    #[tokio::test]
+    async fn each_column_that_can_hold_a_payload_is_written_anew_or_known_to_hold_none() {
+        let pool = test_kit::database().await;
+        let columns: Vec<String> = sqlx::query_scalar(
+            "select c.relname || '.' || a.attname
+             from pg_class c
+             join pg_attribute a on a.attrelid = c.oid
+             where c.relnamespace = 'velo'::regnamespace
+               and c.relkind in ('r', 'p')
+               and not c.relispartition
+               and a.attnum > 0
+               and not a.attisdropped
+               and format_type(a.atttypid, a.atttypmod) in ('jsonb', 'json', 'bytea', 'text', 'text[]')",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        let of = |lane: &Lane| {
+            let (_, rest) = lane.write.split_once("update velo.").unwrap();
+            let (table, rest) = rest.split_once('\n').unwrap();
+            let column = rest
+                .strip_prefix("set ")
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap();
+            format!("{table}.{column}")
+        };
+        let anew: BTreeSet<String> = LANES.iter().map(of).collect();
+        assert_eq!(anew.len(), LANES.len());
+        let known: BTreeSet<String> = NO_PAYLOADS.iter().map(|&name| name.to_owned()).collect();
+        let all: BTreeSet<String> = anew.union(&known).cloned().collect();
+        assert_eq!(columns.into_iter().collect::<BTreeSet<_>>(), all);
+    }
+}

@@ -26,6 +26,7 @@ mod proxy;
 mod roles;
 mod running;
 mod schedules;
+mod sealing;
 mod selecting;
 mod starting;
 mod steering;
