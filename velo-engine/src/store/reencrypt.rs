@@ -379,6 +379,8 @@ mod tests {
         "item.key",
         "item.namespace",
         "memo.name",
+        "migrations.checksum",
+        "migrations.description",
         "outline.code",
         "outline.outline",
         "permit.gate",
@@ -422,7 +424,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_column_that_can_hold_a_payload_is_written_anew_or_known_to_hold_none() {
-        let pool = test_kit::database().await;
+        let engine = test_kit::engine().await;
         let columns: Vec<String> = sqlx::query_scalar(
             "select c.relname || '.' || a.attname
              from pg_class c
@@ -434,7 +436,7 @@ mod tests {
                and not a.attisdropped
                and format_type(a.atttypid, a.atttypmod) in ('jsonb', 'json', 'bytea', 'text', 'text[]')",
         )
-        .fetch_all(&pool)
+        .fetch_all(engine.pool())
         .await
         .unwrap();
         let of = |lane: &Lane| {
