@@ -57,6 +57,9 @@ async fn a_delivered_project_stays_when_its_run_is_deleted() {
     let show = house.retention(&["show"]).await;
     assert_eq!(show["runs"], json!([]));
     house.retention(&["set", "*", "completed", "0s"]).await;
+    // Each project is a thread of its own.
+    assert_eq!(house.retention(&["show"]).await["runs"], json!([]));
+    house.retention(&["set", "*", "thread", "0s"]).await;
     let show = house.retention(&["show"]).await;
     assert_eq!(show["runs"][0]["runs"], 1, "{show}");
     assert_eq!(show["runs"][0]["oldest"], report["run_id"]);
@@ -74,7 +77,7 @@ async fn a_delivered_project_stays_when_its_run_is_deleted() {
     house
         .run(["run", "--resume", &id.to_string()])
         .await
-        .refused(2, &["there is no run"]);
+        .refused(2, &["is no longer kept; the documents of project"]);
     // The same words begin anew.
     let again = house.run(["run", BRIEF, "--json"]).await.json();
     assert_ne!(again["project_id"], report["project_id"]);
