@@ -23,6 +23,7 @@ mod migrating;
 mod pictures;
 mod pooler;
 mod proxy;
+mod retention;
 mod roles;
 mod running;
 mod schedules;
