@@ -173,7 +173,9 @@ impl Vault {
         let home = match what {
             "delta" | "control" | "snapshot" => Home::of_step(run, seq, what),
             "failure" | "error" => Home::of_run(run, what),
-            "signal" | "event" => Home::named_of_run(run, what, label),
+            "signal" | "event" | "update request" | "update answer" | "update writes" => {
+                Home::named_of_run(run, what, label)
+            }
             "schedule control" | "schedule state" => Home::named(what, label),
             _ => Home::of_task(run, seq, *b, what, label),
         };
