@@ -72,6 +72,12 @@ with source as (
   select c.* from run, velo.signal i
   cross join lateral jsonb_populate_record(i, jsonb_build_object('run_id', $2::bigint)) c
   where i.run_id = $1
+), updates as (
+  -- Those that are not answered were asked of the original.
+  insert into velo.run_update overriding system value
+  select c.* from run, velo.run_update u
+  cross join lateral jsonb_populate_record(u, jsonb_build_object('run_id', $2::bigint)) c
+  where u.run_id = $1 and u.verdict is not null
 ), events as (
   insert into velo.event
   select c.* from run, velo.event e
@@ -91,13 +97,16 @@ with source as (
     'is_poked', false, 'is_cancelled', false)) c
   where q.run_id = $1 and q.branch = 0
 )
-select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied";
+select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied,
+       null::integer as base";
 
 /// Whether the source was there, and whether it was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub(crate) struct Copied {
     pub(crate) is_found: bool,
     pub(crate) is_copied: bool,
+    /// Which step of the source became the first one of a fork.
+    pub(crate) base: Option<i32>,
 }
 
 /// What a copy is called.
@@ -214,7 +223,8 @@ with source as (
          (select max(s.fence) from velo.step s where s.run_id = $1 and s.seq <= $5), clock_timestamp()
   from run, source
 )
-select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied";
+select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied,
+       (select base from source) as base";
 
 /// Starts a run from the rows of another one's step.
 pub(crate) async fn fork(

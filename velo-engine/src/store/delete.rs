@@ -31,6 +31,8 @@ with gone as (
   delete from velo.wait w using gone where w.run_id = gone.id
 ), signals as (
   delete from velo.signal i using gone where i.run_id = gone.id
+), updates as (
+  delete from velo.run_update u using gone where u.run_id = gone.id
 ), events as (
   delete from velo.event e using gone where e.stream = 'run/' || gone.id
 ), streams as (
@@ -43,6 +45,9 @@ with gone as (
   delete from velo.child c using gone where c.run_id = gone.id
 ), inputs as (
   delete from velo.input i using gone where i.run_id = gone.id
+), blob_uses as (
+  -- What no run needs any more goes with it.
+  delete from velo.blob_use u using gone where u.run_id = gone.id
 ), permits as (
   delete from velo.permit p using gone where p.run_id = gone.id
 ), endings as (

@@ -11,16 +11,20 @@ pub(crate) const READ: &str = "\
 -- velo: export.read
 select jsonb_build_object(
   'run', to_jsonb(r) - 'nonce' - 'origin_run' - 'origin_seq',
-  'steps', coalesce((select jsonb_agg(to_jsonb(s) - 'run_id' order by s.seq)
+  'steps', coalesce((select jsonb_agg(to_jsonb(s) - 'run_id' || jsonb_build_object(
+                       'delta', velo.whole(s.delta), 'control', velo.whole(s.control),
+                       'snapshot', velo.whole(s.snapshot)) order by s.seq)
                      from velo.step s where s.run_id = r.id), '[]'),
-  'memos', coalesce((select jsonb_agg(to_jsonb(m) - 'run_id')
+  'memos', coalesce((select jsonb_agg(to_jsonb(m) - 'run_id' || jsonb_build_object('value', velo.whole(m.value)))
                      from velo.memo m where m.run_id = r.id), '[]'),
-  'outcomes', coalesce((select jsonb_agg(to_jsonb(o) - 'run_id')
+  'outcomes', coalesce((select jsonb_agg(to_jsonb(o) - 'run_id' || jsonb_build_object('outcome', velo.whole(o.outcome)))
                         from velo.outcome o where o.run_id = r.id), '[]'),
   'waits', coalesce((select jsonb_agg(to_jsonb(w) - 'run_id' || jsonb_build_object('is_answered', w.answer is not null))
                      from velo.wait w where w.run_id = r.id), '[]'),
   'signals', coalesce((select jsonb_agg(to_jsonb(i) - 'run_id' order by i.id)
                        from velo.signal i where i.run_id = r.id), '[]'),
+  'updates', coalesce((select jsonb_agg(to_jsonb(u) - 'run_id' order by u.number)
+                       from velo.run_update u where u.run_id = r.id), '[]'),
   'failures', coalesce((select jsonb_agg(to_jsonb(f) - 'run_id')
                         from velo.failure f where f.run_id = r.id), '[]'),
   'events', coalesce((select jsonb_agg(to_jsonb(e) - 'run_id' - 'stream' order by e.seq)
@@ -85,6 +89,12 @@ with given as (
   select run.id, i.name, coalesce(i.payload, 'null'), i.key, i.sent_at, i.used_seq, i.kept_seq, i.kept_task
   from run, jsonb_populate_recordset(null::velo.signal, $2::jsonb -> 'signals') i
   order by i.id
+), updates as (
+  insert into velo.run_update (run_id, key, name, request, asked_at, verdict, answer, writes, seq, answered_at, used_seq)
+  select run.id, u.key, u.name, coalesce(u.request, 'null'), u.asked_at, u.verdict,
+         case when u.verdict is not null then coalesce(u.answer, 'null') end, u.writes, u.seq, u.answered_at, u.used_seq
+  from run, jsonb_populate_recordset(null::velo.run_update, $2::jsonb -> 'updates') u
+  order by u.number
 ), failures as (
   insert into velo.failure (run_id, seq, task, attempt, fence, error, retry_at, is_settled, at)
   select run.id, f.seq, f.task, f.attempt, f.fence, f.error, f.retry_at, f.is_settled, f.at

@@ -7,24 +7,25 @@ use sqlx::AssertSqlSafe;
 use velo_engine::codec::{Keyring, SealError};
 use velo_engine::prelude::*;
 use velo_engine::schedule::{Spec, fire_due};
-use velo_engine::{Engine, Reencrypted, RunExport, Why, test_kit};
+use velo_engine::{Engine, Reencrypted, RunExport, UpdateKey, Why, test_kit};
 
 use crate::support::{Beside, Log, line, settled, until, worker};
 
 /// What must not be found anywhere.
-const MARKER: &str = "plain-as-day";
+pub(crate) const MARKER: &str = "plain-as-day";
 
 const OPEN: NodeKey<Log> = NodeKey::new("open");
 const EACH: NodeKey<Log, String> = NodeKey::new("each");
 const TALK: NodeKey<Log> = NodeKey::new("talk");
 const FAIL: NodeKey<Log> = NodeKey::new("fail");
 const PART: NodeKey<Log> = NodeKey::new("part");
+const NOTE: UpdateKey<Log, String, String> = UpdateKey::new("note");
 
-fn ring(id: &str, byte: u8) -> Keyring {
+pub(crate) fn ring(id: &str, byte: u8) -> Keyring {
     Keyring::new(id, &[byte; 32]).unwrap()
 }
 
-fn marked(text: &str) -> String {
+pub(crate) fn marked(text: &str) -> String {
     format!("{text} {MARKER}")
 }
 
@@ -37,7 +38,7 @@ fn single(name: &str, node: impl Node<Log>) -> Graph<Log> {
 }
 
 /// A graph whose run leaves a payload in every column that has any.
-fn everything() -> Graph<Log> {
+pub(crate) fn everything() -> Graph<Log> {
     let child = single("child", async |cx: Context<Log>| {
         Ok(line(cx.state().lines.concat()).into())
     });
@@ -87,11 +88,17 @@ fn everything() -> Graph<Log> {
         .edge(EACH, TALK)
         .edge(TALK, FAIL)
         .child(&child)
+        .on_update(NOTE, |_, text| {
+            if text == marked("bad") {
+                return Err(marked("refused").into());
+            }
+            Ok((line(text.clone()), text).into())
+        })
         .compile()
         .unwrap()
 }
 
-fn begun() -> Log {
+pub(crate) fn begun() -> Log {
     Log {
         lines: vec![marked("input")],
         turns: 0,
@@ -99,7 +106,7 @@ fn begun() -> Log {
 }
 
 /// Runs it to its failure, with all that may come for it from outside on the way.
-async fn lived(engine: &Engine) -> RunId {
+pub(crate) async fn lived(engine: &Engine) -> RunId {
     let graph = everything();
     let run = engine.start(&graph, begun()).await.unwrap();
     let word = marked("word");
@@ -116,6 +123,12 @@ async fn lived(engine: &Engine) -> RunId {
         .await
         .unwrap();
     until(async || open().await.iter().any(|found| found.refusal.is_some())).await;
+    for _ in 0..2 {
+        let noted = engine.update(run, NOTE, marked("noted")).id("once").await;
+        assert_eq!(noted.unwrap(), marked("noted"));
+    }
+    let bad = engine.update(run, NOTE, marked("bad")).await.unwrap_err();
+    assert!(bad.to_string().contains(&marked("refused")), "{bad}");
     let question = open().await.remove(0);
     assert_eq!(question.schema, Some(json!({ "title": marked("schema") })));
     engine.answer(&question, &marked("answer")).await.unwrap();
@@ -129,7 +142,7 @@ async fn lived(engine: &Engine) -> RunId {
 }
 
 /// The columns in which the marker is found, as text or as bytes.
-async fn found(engine: &Engine) -> Vec<String> {
+pub(crate) async fn found(engine: &Engine) -> Vec<String> {
     let columns = "select c.table_name::text, c.column_name::text
          from information_schema.columns c
          join information_schema.tables t using (table_schema, table_name)
@@ -190,6 +203,9 @@ async fn with_a_codec_no_table_shows_what_is_in_any_payload() {
             "outcome.outcome",
             "piece.body",
             "run.error",
+            "run_update.answer",
+            "run_update.request",
+            "run_update.writes",
             "schedule.state",
             "signal.payload",
             "step.control",
@@ -221,6 +237,7 @@ async fn with_a_codec_no_table_shows_what_is_in_any_payload() {
             marked("kept"),
             marked("one"),
             marked("two"),
+            marked("noted"),
             [
                 marked("answer"),
                 marked("word"),
@@ -255,7 +272,7 @@ async fn a_schedule_starts_runs_that_read_what_was_sealed_for_it() {
 }
 
 /// One step, then a message, then one more.
-fn two_steps() -> Graph<Log> {
+pub(crate) fn two_steps() -> Graph<Log> {
     let first = async |_: Context<Log>| Ok(line("first").into());
     let second = async |cx: Context<Log>| {
         let word: String = cx.signal("word").await?;
@@ -340,7 +357,7 @@ async fn a_run_goes_on_while_its_key_is_rotated() {
 }
 
 /// A whole pass, in small calls that go on from the position as text.
-async fn pass(engine: &Engine) -> Reencrypted {
+pub(crate) async fn pass(engine: &Engine) -> Reencrypted {
     let mut whole = Reencrypted::default();
     loop {
         let next = whole.next.take().map(|next| next.to_string());
@@ -418,7 +435,7 @@ async fn a_pass_that_is_cut_off_in_the_middle_leaves_every_payload_readable() {
         let dropped = tokio::time::timeout(Duration::from_millis(1), call);
         drop(dropped.await);
         let log: Log = rotating.state(run).await.unwrap();
-        assert_eq!(log.lines.len(), 6);
+        assert_eq!(log.lines.len(), 7);
     }
     assert_eq!(pass(&rotating).await.unreadable, 0);
     assert_eq!(pass(&rotating).await, Reencrypted::default());
