@@ -360,6 +360,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_before_a_step_is_part_of_its_delta_in_whatever_version() {
+        let whole = whole(&One {
+            names: vec!["ada".to_owned()],
+            euros: 1,
+        });
+        let first = [
+            delta(&One::update().euros(2u32)),
+            delta(&One::update().euros(3u32)),
+        ];
+        let own = delta(&Two::update().cents(25u64));
+        let joined = join_deltas(first.iter().map(Vec::as_slice), own.clone());
+        let two: Two = restored(&[whole, joined]).unwrap();
+        // Each by itself: the field of One has one writer a step.
+        assert_eq!(two.cents, 325);
+        assert_eq!(join_deltas(std::iter::empty(), own.clone()), own);
+    }
+
+    #[test]
     fn code_that_is_too_old_or_has_no_upcast_says_which_version_was_stored() {
         let two = whole(&Two {
             people: Vec::new(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -333,6 +334,14 @@ async fn a_field_with_one_writer_a_step_may_be_written_by_updates_and_by_the_ste
     );
     let again = engine.fork(&graph, run, 0).await.unwrap();
     assert_eq!(state(&engine, again).await.turns, 0);
+    // Who follows the run is told the same.
+    let streamed = engine.stream(&graph, run).values().open().await.unwrap();
+    let streamed: Vec<_> = within(streamed.collect()).await;
+    let last = streamed
+        .into_iter()
+        .filter_map(|item| item.unwrap().state)
+        .last();
+    assert_eq!(last.unwrap().turns, 30);
     beside.stop().await;
 }
 
