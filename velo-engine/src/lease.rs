@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::gates::Gates;
 use crate::run_id::RunId;
@@ -36,6 +37,18 @@ pub struct Claim {
     pub is_cancelled: bool,
     /// The queue that the run was started into.
     pub queue: Option<String>,
+    /// Where the run stands, if nobody has had it before.
+    pub(crate) first: Option<First>,
+}
+
+/// The first step of a run, and with it all there is of one that nobody has had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct First {
+    pub(crate) control: Vec<u8>,
+    pub(crate) snapshot: Vec<u8>,
+    pub(crate) age: Duration,
+    pub(crate) shape: Uuid,
+    pub(crate) trace: Option<String>,
 }
 
 /// A run for which something has come while a worker has it.

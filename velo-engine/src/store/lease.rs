@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use super::failure::interval;
-use crate::lease::{Call, Claim, Lease, Neighbour};
+use crate::lease::{Call, Claim, First, Lease, Neighbour};
 use crate::run_id::RunId;
 
 pub(crate) const REGISTER: &str = "\
@@ -124,8 +125,8 @@ pub(crate) async fn held(db: impl PgExecutor<'_>, worker: i32) -> Result<Vec<Cla
 
 pub(crate) const CLAIM: &str = "\
 -- velo: queue.claim
-select run_id, fence, code, is_cancelled, lane
-from velo.claim($1, $2, $3, $4)";
+select run_id, fence, code, is_cancelled, lane, control, snapshot, age, fingerprint, trace
+from velo.lease($1, $2, $3, $4)";
 
 #[derive(FromRow)]
 struct Claimed {
@@ -147,6 +148,39 @@ impl Claimed {
             code: self.code,
             is_cancelled: self.is_cancelled,
             queue: self.lane,
+            first: None,
+        }
+    }
+}
+
+/// A row of [`CLAIM`].
+#[derive(FromRow)]
+struct Begun {
+    #[sqlx(flatten)]
+    claimed: Claimed,
+    control: Option<Vec<u8>>,
+    snapshot: Option<Vec<u8>>,
+    age: Option<f64>,
+    fingerprint: Option<Uuid>,
+    trace: Option<String>,
+}
+
+impl Begun {
+    fn of(self, worker: i32) -> Claim {
+        let first = match (self.control, self.snapshot, self.fingerprint) {
+            (Some(control), Some(snapshot), Some(shape)) => Some(First {
+                control,
+                snapshot,
+                age: Duration::try_from_secs_f64(self.age.unwrap_or(0.0).max(0.0))
+                    .unwrap_or_default(),
+                shape,
+                trace: self.trace,
+            }),
+            _ => None,
+        };
+        Claim {
+            first,
+            ..self.claimed.of(worker)
         }
     }
 }
@@ -158,7 +192,7 @@ pub(crate) async fn claim(
     limit: i32,
     only: Option<RunId>,
 ) -> Result<Vec<Claim>, sqlx::Error> {
-    let claimed: Vec<Claimed> = sqlx::query_as(CLAIM)
+    let claimed: Vec<Begun> = sqlx::query_as(CLAIM)
         .bind(worker)
         .bind(codes)
         .bind(limit)

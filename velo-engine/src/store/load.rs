@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
+use crate::lease::First;
 use crate::run_id::RunId;
 
 /// Where a run stands, as stored.
@@ -250,6 +251,23 @@ pub(crate) async fn several(
         (!stored.steps.is_empty()).then_some(stored)
     });
     Ok(sorted.collect())
+}
+
+impl From<First> for Stored {
+    fn from(first: First) -> Self {
+        Self {
+            steps: vec![StoredStep {
+                seq: 0,
+                delta: Vec::new(),
+                control: Some(first.control),
+                snapshot: Some(first.snapshot),
+            }],
+            trace: first.trace,
+            shape: first.shape,
+            age: first.age,
+            ..Self::default()
+        }
+    }
 }
 
 impl Stored {
