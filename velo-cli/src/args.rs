@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Limits(LimitsArgs),
     /// Look at queues, and pause them
     Queues(QueuesArgs),
+    /// Say how long runs that have ended are kept, and see what is about to be deleted
+    Retention(RetentionArgs),
     /// List the workers, and drain them
     Workers(WorkersArgs),
     /// Show how all runs and workers stand, again and again; once when it is no terminal
@@ -125,6 +127,7 @@ impl Command {
             | Self::Bulk(_)
             | Self::Limits(_)
             | Self::Queues(_)
+            | Self::Retention(_)
             | Self::Top(_)
             | Self::Workers(_) => "warn",
         }
@@ -740,6 +743,51 @@ pub(crate) enum QueuesCommand {
     },
 }
 
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RetentionArgs {
+    #[command(subcommand)]
+    pub(crate) command: RetentionCommand,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+const KEPT: &str = "\
+How runs end:
+  completed  they came to their end (30d while nobody says anything)
+  cancelled  somebody cancelled them (30d)
+  failed     they ended early with a reason: terminated, dismissed, or cancelled while paused by a failure (90d)
+  thread     the newest run of a thread, which keeps the thread's state (never deleted)";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RetentionCommand {
+    /// List what is said about how long runs are kept
+    List,
+    /// Keep runs of a graph for so long after their end, from now on; also those that have ended before
+    #[command(after_help = KEPT)]
+    Set {
+        /// The graph's name, or * for all that nothing is said about
+        graph: String,
+        /// How the runs have ended
+        #[arg(value_name = "ENDED")]
+        outcome: velo_engine::Kept,
+        /// How long, such as 36h or 30d; never for what is never deleted
+        #[arg(value_name = "TIME")]
+        keep: crate::retention::Keep,
+    },
+    /// Take back what was said
+    #[command(after_help = KEPT)]
+    Clear {
+        /// The graph's name, or *
+        graph: String,
+        /// How the runs have ended
+        #[arg(value_name = "ENDED")]
+        outcome: velo_engine::Kept,
+    },
+    /// Show how many runs are about to be deleted; changes nothing
+    Show,
+}
+
 /// Which runs, where many may be meant.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct FilterArgs {
@@ -992,7 +1040,7 @@ impl std::str::FromStr for Resume {
 }
 
 /// A time such as `90s`, `15m`, `36h` or `30d`.
-fn age(typed: &str) -> Result<Duration, String> {
+pub(crate) fn age(typed: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
     let parsed = units.iter().find_map(|(unit, seconds)| {
         let number: u64 = typed.strip_suffix(unit)?.parse().ok()?;

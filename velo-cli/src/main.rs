@@ -15,6 +15,7 @@ mod metrics;
 #[cfg(feature = "otel")]
 mod otel;
 mod paint;
+mod retention;
 mod run;
 mod runs;
 mod schedules;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
             Command::Bulk(bulk) => Box::pin(failures::bulk(&args.house, bulk)).await,
             Command::Limits(limits) => Box::pin(limits::limits(&args.house, limits)).await,
             Command::Queues(queues) => Box::pin(limits::queues(&args.house, queues)).await,
+            Command::Retention(wanted) => Box::pin(retention::retention(&args.house, wanted)).await,
             Command::Workers(workers) => Box::pin(workers::workers(&args.house, workers)).await,
             Command::Top(seen) => Box::pin(top::top(&args.house, seen)).await,
             Command::Migrate(migrate) => Box::pin(serve::migrate(&args.house, migrate)).await,

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use chrono::TimeDelta;
 use serde::Serialize;
 use sqlx::PgPool;
 
 use crate::migrate::{self, Pending};
 use crate::store::health::{self, Holder, Queue, Table, Vitals};
+use crate::store::retention::{self, Sweep};
 
 /// Versions of Postgres that the engine is made for.
 const VERSIONS: std::ops::RangeInclusive<i32> = 14..=18;
@@ -24,6 +26,8 @@ const DEAD_MIN: i64 = 100_000;
 const FROZEN_TOO_LONG_AGO: i32 = 1_500_000_000;
 /// A run that is ready for longer means that there are too few workers.
 const WAITED_LONG: f64 = 60.0;
+/// Workers look for runs to delete each minute.
+const UNSWEPT: TimeDelta = TimeDelta::days(1);
 /// Connections in use, in hundredths of those that there may be.
 const CONNECTIONS_FEW_LEFT: i64 = 90;
 
@@ -117,9 +121,12 @@ async fn look(pool: &PgPool, is_pooled: bool) -> Result<Vec<Finding>, sqlx::Erro
     drop(conn);
     let pending = migrate::pending(pool).await?;
     let is_readable = pending.is_empty() && tables.iter().all(|table| table.is_allowed);
-    let queue = match is_readable {
-        true => Some(health::queue(pool).await?),
-        false => None,
+    let (queue, sweep) = match is_readable {
+        true => (
+            Some(health::queue(pool).await?),
+            retention::get(pool).await?,
+        ),
+        false => (None, None),
     };
     let mut findings = of_vitals(&vitals, offset);
     findings.push(of_pooler(is_pooled));
@@ -127,6 +134,7 @@ async fn look(pool: &PgPool, is_pooled: bool) -> Result<Vec<Finding>, sqlx::Erro
     findings.push(of_migrations(&pending));
     findings.extend(of_tables(&tables));
     findings.extend(queue.iter().flat_map(of_queue));
+    findings.extend(sweep.iter().map(of_sweep));
     Ok(findings)
 }
 
@@ -385,6 +393,30 @@ fn of_queue(queue: &Queue) -> Vec<Finding> {
     vec![orphaned, age, silent, paused]
 }
 
+fn of_sweep(sweep: &Sweep) -> Finding {
+    let late = sweep.now - sweep.due_at;
+    let deleted = format!("{} runs deleted after their time", sweep.deleted);
+    if late > UNSWEPT {
+        let late = late.num_days();
+        Finding::bad(
+            "retention",
+            Grade::Notable,
+            format!("nobody has looked for {late} days; {deleted}"),
+            "start a worker: any one deletes runs that are kept for long enough",
+        )
+    } else if -late > UNSWEPT {
+        let at = sweep.due_at.format("%Y-%m-%d %H:%M UTC");
+        Finding::bad(
+            "retention",
+            Grade::Notable,
+            format!("runs that are kept for long enough are deleted from {at} on"),
+            "see velo retention show, and say by velo retention set what is to be kept longer",
+        )
+    } else {
+        Finding::fine("retention", deleted)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,6 +463,25 @@ mod tests {
         assert_eq!(old, [("freezing", grade)]);
         let full = unsafe_by(|v| v.connections = 95);
         assert_eq!(full, [("connections", Grade::Notable)]);
+    }
+
+    #[test]
+    fn deleting_that_nobody_does_and_that_is_about_to_begin_is_told() {
+        let now = chrono::DateTime::UNIX_EPOCH + TimeDelta::days(30);
+        let grade = |due_at| {
+            of_sweep(&Sweep {
+                after_run: crate::run_id::RunId::from_i64(0),
+                due_at,
+                passed_at: None,
+                deleted: 7,
+                now,
+            })
+            .grade
+        };
+        assert_eq!(grade(now), Grade::Fine);
+        assert_eq!(grade(now - TimeDelta::hours(23)), Grade::Fine);
+        assert_eq!(grade(now - TimeDelta::days(2)), Grade::Notable);
+        assert_eq!(grade(now + TimeDelta::days(7)), Grade::Notable);
     }
 
     #[test]

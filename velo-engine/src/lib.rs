@@ -53,6 +53,7 @@
 //! | change code under live runs | the derive [`State`](derive@State), [`GraphBuilder::continues`], [`Engine::check`], [`Engine::move_run`] |
 //! | see how all runs stand | [`Engine::watch`] |
 //! | see what failed, and do the same to many runs | [`FailureGroup`], [`RunFilter`], [`BulkAction`] |
+//! | say how long runs are kept | [`Engine::set_retention`], [`Kept`] |
 //! | start runs by the calendar | [`schedule`] |
 //! | draw a graph or a run | [`Shape::mermaid`], [`Outline::layout`], [`Engine::progress`] |
 //! | keep documents that outlive runs | [`item`], [`Context::put`] |
@@ -126,6 +127,7 @@ mod progress;
 mod question;
 mod reencrypt;
 mod resources;
+mod retention;
 mod retry;
 mod rule;
 mod run_filter;
@@ -184,6 +186,7 @@ pub use progress::{NodeProgress, NodeState, PROGRESS_STEPS_MAX, RunProgress};
 pub use question::{BadQuestionId, ListedQuestion, Question, QuestionFilter, QuestionId};
 pub use reencrypt::{REENCRYPT_MAX, ReencryptPosition, Reencrypted};
 pub use resources::Resources;
+pub use retention::{ALL_GRAPHS, BadKept, Kept, Prunable, PrunableRuns, RetentionRule, Swept};
 pub use retry::RetryPolicy;
 pub use rule::{FieldRule, MergeRule, RuleError};
 pub use run_filter::RunFilter;

@@ -37,6 +37,13 @@ impl RunId {
         Self(i64::try_from(id).expect("42 bits of milliseconds last until 2109"))
     }
 
+    /// The greatest id of this millisecond since 1970.
+    pub(crate) fn last_of(millisecond: i64) -> Self {
+        let bits = (1_i64 << CHANCE_BITS) - 1;
+        let millisecond = millisecond.clamp(0, i64::MAX >> CHANCE_BITS);
+        Self((millisecond << CHANCE_BITS) | bits)
+    }
+
     /// The id as stored.
     #[must_use]
     pub const fn as_i64(self) -> i64 {
@@ -81,6 +88,9 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(2));
         let second = RunId::random();
         assert!(first < second && first.as_i64() > 0);
+        let millisecond = first.as_i64() >> CHANCE_BITS;
+        assert!(first <= RunId::last_of(millisecond) && RunId::last_of(millisecond) < second);
+        assert!(RunId::last_of(-1) < first && second < RunId::last_of(i64::MAX));
         assert_eq!(first.to_string().parse(), Ok(first));
         let json = serde_json::to_string(&first).unwrap();
         assert_eq!(json, format!("\"{first}\""));

@@ -39,6 +39,7 @@ pub(crate) mod piece;
 pub(crate) mod progress;
 pub(crate) mod question;
 pub(crate) mod reencrypt;
+pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod select;
@@ -171,6 +172,19 @@ pub const STATEMENTS: &[&str] = &[
     question::OPEN,
     progress::CONTROLS,
     progress::TASKS,
+    retention::BUCKETS,
+    retention::BULKS,
+    retention::CLEAR,
+    retention::FREE,
+    retention::GET,
+    retention::HOLD,
+    retention::HOLD_THREADS,
+    retention::RULES,
+    retention::SAVE,
+    retention::SEEN,
+    retention::SET,
+    retention::TAKE,
+    retention::THREADS,
     run::GET,
     run::HISTORY,
     run::UNFINISHED,

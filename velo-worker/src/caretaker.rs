@@ -1,5 +1,5 @@
 //! What any worker does for all: waking runs whose time has come, starting those of schedules,
-//! taking over from the dead, and deleting documents that have expired.
+//! taking over from the dead, and deleting what has expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,10 @@ const MEASURE: Duration = Duration::from_secs(15);
 const SWEEP: Duration = Duration::from_secs(10);
 /// Between two looks at operations on many runs, which begin with a hint.
 const BULK: Duration = Duration::from_secs(10);
+/// Between two looks for runs that are kept for long enough, which begin with a hint.
+const RETENTION: Duration = Duration::from_secs(60);
+/// Shortest rest between two batches of them.
+const RETENTION_MIN: Duration = Duration::from_millis(5);
 /// Before listening is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -186,6 +190,8 @@ pub(crate) struct Changes {
     pub(crate) gates: Notify,
     /// An operation on many runs has begun.
     pub(crate) bulk: Notify,
+    /// How long runs are kept was changed.
+    pub(crate) retention: Notify,
 }
 
 /// Works on operations on many runs, until dropped.
@@ -202,6 +208,35 @@ pub(crate) async fn do_bulk(engine: Engine, changed: Arc<Changes>) {
         tokio::select! {
             () = changed.bulk.notified() => (),
             () = tokio::time::sleep(BULK) => (),
+        }
+    }
+}
+
+/// Deletes runs that are kept for long enough, until dropped; half of the time at most, so that what is at work hardly
+/// notices.
+pub(crate) async fn delete_old(engine: Engine, changed: Arc<Changes>) {
+    loop {
+        let began = Instant::now();
+        let rest = match engine.advance_retention().await {
+            Ok(Some(swept)) => {
+                counter!(metrics::DELETED).increment(swept.deleted);
+                match swept.is_pass_over {
+                    true => RETENTION,
+                    false => began.elapsed().max(RETENTION_MIN),
+                }
+            }
+            Ok(None) => RETENTION,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not delete old runs yet"
+                );
+                RETENTION
+            }
+        };
+        tokio::select! {
+            () = changed.retention.notified() => (),
+            () = tokio::time::sleep(rest) => (),
         }
     }
 }
@@ -239,6 +274,7 @@ pub(crate) async fn listen(pool: PgPool, changed: Arc<Changes>) {
                 match listener.recv().await?.payload() {
                     "gate" => changed.gates.notify_one(),
                     "bulk" => changed.bulk.notify_one(),
+                    "retention" => changed.retention.notify_one(),
                     _ => (),
                 }
                 changed.ready.notify_one();

@@ -13,6 +13,8 @@ pub const COMMIT_SECONDS: &str = "velo_commit_seconds";
 pub const COMMIT_UNKNOWN: &str = "velo_commit_unknown_total";
 /// Runs that were taken over from dead or silent workers.
 pub const TAKEN_OVER: &str = "velo_taken_over_runs_total";
+/// Runs that were deleted since they had been kept for long enough.
+pub const DELETED: &str = "velo_deleted_runs_total";
 /// Runs whose time had come.
 pub const WOKEN: &str = "velo_woken_runs_total";
 /// Times that the worker had lost its leases and began again.

@@ -406,10 +406,12 @@ impl Shift<'_> {
         );
         let listen = caretaker::listen(pool.clone(), Arc::clone(&changes));
         let do_bulk = caretaker::do_bulk(self.engine.clone(), Arc::clone(&changes));
+        let delete_old = caretaker::delete_old(self.engine.clone(), Arc::clone(&changes));
         let _aides = [
             AbortOnDropHandle::new(tokio::spawn(tend)),
             AbortOnDropHandle::new(tokio::spawn(listen)),
             AbortOnDropHandle::new(tokio::spawn(do_bulk)),
+            AbortOnDropHandle::new(tokio::spawn(delete_old)),
         ];
         let setting = Setting {
             pool: pool.clone(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use velo_agents::agency::{AgencyError, NewBrief};
 use velo_agents::domain::project::{self, Project};
 use velo_agents::domain::{LOCAL_TENANT, LOCAL_USER};
-use velo_engine::{RunId, RunStatus};
+use velo_engine::{EngineError, RunId, RunStatus};
 
 use super::pending::Pending;
 use super::{looked, looked_up};
@@ -126,7 +126,13 @@ async fn newest(house: &House) -> Result<Project, Failure> {
 async fn go_on(house: &House, project: Project) -> Result<Begun, Failure> {
     let run = run_of(&project)?;
     let engine = house.agency.engine();
-    let found = engine.run(run).await.map_err(|error| looked(&error))?;
+    let found = engine.run(run).await.map_err(|error| match error {
+        EngineError::NoRun(run) => Failure::unusable(format!(
+            "could not resume: run {run} has ended and is no longer kept; the documents of project {} are",
+            project.id
+        )),
+        error => looked(&error),
+    })?;
     if found.status != RunStatus::Completed {
         // Also a run that waits for its next attempt: the person does not want to.
         engine.resume(run).await.map_err(|error| looked(&error))?;

@@ -16,6 +16,7 @@ mod outage;
 mod past;
 mod private;
 mod resuming;
+mod retention;
 mod schedules;
 mod serving;
 mod steering;

@@ -49,9 +49,10 @@ with gone as (
   delete from velo.ending e using gone where e.run_id = gone.id
 ), threads as (
   delete from velo.thread t using gone
-  where t.name = gone.thread and t.run_id = gone.id and not t.is_live
-    -- A run that was rolled back takes nothing with it.
-    and not (t.is_undone and t.before_run is not null)
+  where t.name = gone.thread and not t.is_live
+    -- A run that was rolled back takes nothing with it: the thread goes with the one that it went back to.
+    and case when t.is_undone and t.before_run is not null then t.before_run = gone.id
+             else t.run_id = gone.id end
 )
 select count(*) from gone";
 
@@ -100,6 +101,9 @@ where r.id > $1
                     and case when t.is_undone then t.before_run = r.id
                              else t.is_live and t.before_run = r.id end)
   and not exists (select from velo.input i where i.base_run = r.id)
+  and not exists (select from velo.ending e where e.run_id = r.id)
+  and not velo.has_live_fork(r.id)
+  and (r.parent is null or not velo.has_live_fork(r.parent))
 order by r.id
 limit $4";
 

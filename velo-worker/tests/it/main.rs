@@ -22,6 +22,7 @@ mod migrating;
 mod pictures;
 mod pooler;
 mod proxy;
+mod retention;
 mod roles;
 mod running;
 mod schedules;
