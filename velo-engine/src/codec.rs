@@ -1,14 +1,14 @@
 //! How payloads are made unreadable to whoever reads the database without a key.
 //!
 //! An engine that is [connected with a codec](crate::Engine::with_codec) seals what it writes: states and
-//! updates, inputs, sends, answers, messages, questions, kept results, errors, events. What was written
-//! without one stays readable, so that a codec can be given to a database in use;
+//! updates, inputs, sends, answers, messages, questions, kept results, errors, events, documents of the long-term
+//! store. What was written without one stays readable, so that a codec can be given to a database in use;
 //! [`Engine::reencrypt`](crate::Engine::reencrypt) seals it afterwards.
 //!
 //! **In the clear** stay: which graph, node and task; the names of steps, questions, signals, events and
 //! threads, and the keys of signals; ids, numbers and times; how large a payload is; the id of the key that it
-//! is sealed with; which runs hold the same large value; schedules but for the state that their runs begin
-//! with; and all that nodes write in transactions of their own. Do not put secrets into names.
+//! is sealed with; which runs hold the same large value; what operators note; schedules but for the state that
+//! their runs begin with; and all that nodes write in transactions of their own. Do not put secrets into names.
 //!
 //! With the feature `encryption`, `Keyring` is a codec that is ready to be used.
 
@@ -116,11 +116,11 @@ pub enum SealError {
         /// The key's id.
         key: String,
     },
-    /// Payloads are sealed for one run, and cannot be copied to another without being read.
+    /// A large value that it names is not there.
     #[error(
-        "sealed payloads belong to their run: export it and import it again, or fork it with its graph"
+        "a large value that it names is not there: its run is being deleted, or rows were removed by hand"
     )]
-    Bound,
+    Missing,
     /// The bytes are no payload of this engine.
     #[error("it begins like a sealed payload, and is none that this version can read")]
     Malformed,

@@ -4,6 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::engine::{Engine, EngineError};
+use crate::rebind::{self, RebindError};
 use crate::run_id::RunId;
 use crate::start::is_taken;
 use crate::store;
@@ -20,26 +21,25 @@ const FORKING: &str = "fork the run";
 
 impl Engine {
     /// Copies a run with all of its history, under a new id, which is returned; into `thread`, if one is
-    /// given. The original is only read, and may be at work. Nothing leaves the server.
+    /// given. The original is only read, and may be at work.
     ///
     /// Kept results, finished tasks, open questions, messages that were not used, and events come along, so
     /// that what was done is not done again. A copy does not go on by itself: one whose original waits for
     /// answers or messages waits for its own, and any other that has not ended is paused, to be
-    /// [resumed](Self::resume). Child runs are not copied: a node that waits for one starts another.
+    /// [resumed](Self::resume). Child runs are not copied: a node that waits for one starts another. Under a
+    /// [codec](crate::codec) payloads are opened here and sealed as the copy's own; otherwise nothing leaves the
+    /// server. Large values are named by the copy, and not copied.
     ///
     /// To go on from an earlier step, [`fork`](Self::fork).
     ///
     /// # Errors
     /// [`EngineError::NoRun`], [`EngineError::ThreadBusy`] when the thread has a live run and the original
-    /// has not ended, [`EngineError::Sealed`] when the engine has a [codec](crate::codec), or the database's.
+    /// has not ended, [`EngineError::Sealed`] when a payload does not open, or the database's.
     ///
     /// # Cancel safety
     /// All of it is copied or nothing. Dropped half-way, or when the answer is lost, a copy may be there
     /// under an id that nobody knows.
     pub async fn copy(&self, run: RunId, thread: Option<&str>) -> Result<RunId, EngineError> {
-        self.vault()
-            .may_copy()
-            .map_err(EngineError::sealed(COPYING))?;
         let (id, copied) = drawn(COPYING, async |id| {
             let copy = NewCopy {
                 source: run,
@@ -47,7 +47,16 @@ impl Engine {
                 nonce: nonce(),
                 thread,
             };
-            store::copy::run(self.pool(), copy, &under_way()).await
+            if !self.vault().is_sealing() {
+                return Ok(store::copy::run(self.pool(), copy, &under_way()).await?);
+            }
+            let mut tx = store::begin(self.pool()).await?;
+            let copied = store::copy::run(&mut *tx, copy, &under_way()).await?;
+            if copied.is_copied {
+                self.vault().rebind(&mut tx, whole(copy)).await?;
+            }
+            tx.commit().await?;
+            Ok(copied)
         })
         .await?;
         self.done(run, id, copied, thread).await
@@ -57,16 +66,13 @@ impl Engine {
     /// have none; returns the copies, oldest first. A thread without runs is copied to one without runs.
     ///
     /// # Errors
-    /// [`EngineError::Sealed`] when the engine has a codec, [`EngineError::ThreadNotEmpty`], [`EngineError::ThreadTooLong`] when there are more than [`COPY_MAX`]
-    /// runs, or the database's: one that [is transient](EngineError::is_transient) when somebody began a run
+    /// [`EngineError::Sealed`] when a payload does not open, [`EngineError::ThreadNotEmpty`],
+    /// [`EngineError::ThreadTooLong`] when there are more than [`COPY_MAX`] runs, or the database's: one that [is transient](EngineError::is_transient) when somebody began a run
     /// in `to` at this moment.
     ///
     /// # Cancel safety
     /// All of it is copied or nothing; dropped half-way, `to` may have the copies.
     pub async fn copy_thread(&self, from: &str, to: &str) -> Result<Vec<RunId>, EngineError> {
-        self.vault()
-            .may_copy()
-            .map_err(EngineError::sealed(COPYING_THREAD))?;
         let failed = EngineError::on;
         // One moment for all runs.
         let begin = self
@@ -108,6 +114,10 @@ impl Engine {
             if !copied.map_err(failed(COPYING_THREAD))?.is_copied {
                 return Err(taken());
             }
+            if self.vault().is_sealing() {
+                let rebound = self.vault().rebind(&mut tx, whole(copy)).await;
+                rebound.map_err(RebindError::on(COPYING_THREAD))?;
+            }
         }
         tx.commit().await.map_err(failed(COPYING_THREAD))?;
         Ok(ids)
@@ -118,7 +128,7 @@ impl Engine {
     /// time that the whole state was stored, and count against its step limit.
     ///
     /// # Errors
-    /// [`EngineError::Sealed`] when the engine has a codec, [`EngineError::NoRun`], [`EngineError::NoStep`],
+    /// [`EngineError::Sealed`] when a payload does not open, [`EngineError::NoRun`], [`EngineError::NoStep`],
     /// [`EngineError::NothingToDo`], [`EngineError::ThreadBusy`], [`EngineError::Unreadable`], or the database's.
     ///
     /// # Cancel safety
@@ -129,9 +139,6 @@ impl Engine {
         seq: i32,
         thread: Option<&str>,
     ) -> Result<RunId, EngineError> {
-        self.vault()
-            .may_copy()
-            .map_err(EngineError::sealed(FORKING))?;
         let step = self.history(run, seq - 1, 1).await?.into_iter().next();
         match step.filter(|step| step.seq == seq) {
             Some(step) if step.next.is_empty() => {
@@ -150,7 +157,20 @@ impl Engine {
                 nonce: nonce(),
                 thread,
             };
-            store::copy::fork(self.pool(), copy, seq, 0).await
+            if !self.vault().is_sealing() {
+                return Ok(store::copy::fork(self.pool(), copy, seq, 0).await?);
+            }
+            let mut tx = store::begin(self.pool()).await?;
+            let copied = store::copy::fork(&mut *tx, copy, seq, 0).await?;
+            if let Some(base) = copied.base.filter(|_| copied.is_copied) {
+                let copy = rebind::Copy {
+                    later: base,
+                    ..whole(copy)
+                };
+                self.vault().rebind(&mut tx, copy).await?;
+            }
+            tx.commit().await?;
+            Ok(copied)
         })
         .await?;
         let id = self.done(run, id, copied, thread).await?;
@@ -185,18 +205,29 @@ impl Engine {
     }
 }
 
+/// A copy that counts its steps as its original.
+fn whole(copy: NewCopy<'_>) -> rebind::Copy {
+    rebind::Copy {
+        from: copy.source,
+        to: copy.id,
+        later: 0,
+    }
+}
+
 /// Tries with other ids while one is taken by chance.
 async fn drawn(
     doing: &'static str,
-    copy: impl AsyncFn(RunId) -> Result<Copied, sqlx::Error>,
+    copy: impl AsyncFn(RunId) -> Result<Copied, RebindError>,
 ) -> Result<(RunId, Copied), EngineError> {
     let mut draws = 1;
     loop {
         let id = RunId::random();
         match copy(id).await {
             Ok(copied) => return Ok((id, copied)),
-            Err(error) if is_taken(&error) && draws < DRAWS_MAX => draws += 1,
-            Err(error) => return Err(EngineError::on(doing)(error)),
+            Err(RebindError::Database(error)) if is_taken(&error) && draws < DRAWS_MAX => {
+                draws += 1;
+            }
+            Err(error) => return Err(RebindError::on(doing)(error)),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::engine::{Engine, EngineError, RunStatus};
 use crate::run_id::RunId;
 use crate::store;
 use crate::stored::Control;
+use crate::vault::unsealed;
 
 /// What an export calls itself.
 const FORMAT: &str = "velo.run";
@@ -128,7 +129,7 @@ impl Payload {
         let digits = hex.strip_prefix("\\x").unwrap_or(hex);
         bytes(digits).map_or_else(
             || Self::Hex(digits.to_owned()),
-            |bytes| Self::of_bytes(&bytes),
+            |bytes| Self::of_bytes(&unsealed(&bytes).unwrap_or(bytes)),
         )
     }
 

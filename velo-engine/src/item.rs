@@ -1,5 +1,8 @@
 //! The long-term store: documents under a namespace and a key, which outlive runs.
 //!
+//! Under a [codec](crate::codec) values are sealed, and the database cannot look into them: documents are found by
+//! namespace and key alone, and whatever would need more is refused with [`ItemError::UnderCodec`].
+//!
 //! What callers write through [`Engine::items`] is there at once, or with their own transaction. What a
 //! node writes through [`Context::put`](crate::Context::put) is there when its step is committed, once, and
 //! not at all when the attempt fails or its worker has lost the run.
@@ -47,6 +50,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::engine::Engine;
 use crate::store;
+use crate::vault::Vault;
 
 pub use error::ItemError;
 pub use filter::{FILTERS_MAX, Filter};
@@ -100,6 +104,7 @@ impl Item {
 #[derive(Debug, Clone)]
 pub struct Items {
     pool: PgPool,
+    vault: Vault,
 }
 
 impl Engine {
@@ -108,6 +113,7 @@ impl Engine {
     pub fn items(&self) -> Items {
         Items {
             pool: self.pool().clone(),
+            vault: self.vault().clone(),
         }
     }
 }
@@ -122,12 +128,12 @@ impl Items {
         key: &'a str,
         value: &impl Serialize,
     ) -> Put<'a> {
-        Put::new(Target::Pool(&self.pool), namespace, key, value)
+        Put::new(Target::Pool(&self.pool, &self.vault), namespace, key, value)
     }
 
     /// The document of this key, unless it has expired: await what is returned.
     pub fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a str) -> Get<'a> {
-        Get::new(Target::Pool(&self.pool), namespace, key)
+        Get::new(Target::Pool(&self.pool, &self.vault), namespace, key)
     }
 
     /// Deletes the document of this key; whether there was one.
@@ -164,12 +170,16 @@ impl Items {
     /// Searches the documents of this namespace and of all that are under it: await what is returned, or
     /// say more first.
     pub fn search(&self, prefix: &Namespace) -> Search {
-        Search::new(self.pool.clone(), prefix.range())
+        Search::new(self.pool.clone(), self.vault.clone(), prefix.range())
     }
 
     /// Searches all documents.
     pub fn search_all(&self) -> Search {
-        Search::new(self.pool.clone(), namespace::everything())
+        Search::new(
+            self.pool.clone(),
+            self.vault.clone(),
+            namespace::everything(),
+        )
     }
 
     /// Lists the namespaces that have documents, in their order: await what is returned, or say more first.

@@ -125,6 +125,7 @@ mod pieces;
 mod places;
 mod progress;
 mod question;
+mod rebind;
 mod reencrypt;
 mod resources;
 mod retention;

@@ -15,6 +15,11 @@ pub const STATE_MAX: usize = 64 * 1024 * 1024;
 /// Most bytes of all that one step leaves, unless told otherwise.
 pub const STEP_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of a value that is stored apart from what it is in, unless told otherwise.
+pub const INLINE_MAX: usize = 64 * 1024;
+/// Values of fewer bytes are never stored apart: it would cost more than it saves.
+pub const APART_LEAST: usize = 1024;
+
 /// How large, as JSON, what is stored may be: before it is sealed, and wherever it is kept. What is larger is
 /// refused with [`TooLarge`], and a run whose node returned it is paused.
 ///
@@ -36,6 +41,13 @@ pub struct Limits {
     pub state: usize,
     /// Bytes of all that one step writes and sends. [`STEP_MAX`] unless told otherwise.
     pub step: usize,
+    /// Bytes from which on a value is stored apart from the state, update, send, outcome or kept result that it is
+    /// in, and once, however often its run or another writes it. [`INLINE_MAX`] unless told otherwise, and at least
+    /// [`APART_LEAST`].
+    ///
+    /// It is there as long as a run is that has ever written it. Questions, answers, messages, events and documents
+    /// of the long-term store are stored whole.
+    pub inline: usize,
 }
 
 impl Default for Limits {
@@ -44,6 +56,7 @@ impl Default for Limits {
             value: VALUE_MAX,
             state: STATE_MAX,
             step: STEP_MAX,
+            inline: INLINE_MAX,
         }
     }
 }
@@ -105,6 +118,11 @@ impl TooLarge {
 }
 
 impl Limits {
+    /// Bytes of the smallest value that is stored apart.
+    pub(crate) fn least_apart(self) -> usize {
+        self.inline.max(APART_LEAST)
+    }
+
     pub(crate) fn check_value(
         self,
         field: &str,
@@ -239,6 +257,7 @@ mod tests {
         value: 8,
         state: 30,
         step: 40,
+        inline: INLINE_MAX,
     };
 
     #[test]

@@ -11,12 +11,14 @@ use crate::failpoint;
 use crate::run_id::RunId;
 use crate::store;
 use crate::store::reencrypt::{Found, LANES, Lane, Payload, Place};
-use crate::vault::{Home, Vault};
+use crate::vault::Vault;
 
 /// Most payloads that one call of [`Engine::reencrypt`] looks at.
 pub const REENCRYPT_MAX: i64 = 1_000;
 /// Payloads of one transaction.
 const PAGE: i64 = 100;
+/// Large values of one transaction.
+const LARGE_PAGE: i64 = 10;
 
 const DOING: &str = "re-encrypt payloads";
 
@@ -102,7 +104,11 @@ impl Engine {
                 done.next = Some(position);
                 return Ok(done);
             }
-            let page = left.min(PAGE);
+            let page = left.min(if lane.what == "blob" {
+                LARGE_PAGE
+            } else {
+                PAGE
+            });
             let last = self
                 .reencrypt_page(*lane, &position.place, &sealed, page, &mut done)
                 .await
@@ -166,17 +172,8 @@ impl Engine {
 impl Vault {
     /// The payload sealed with the current key; `None` when it is that already.
     fn renewed(&self, lane: &Lane, found: &Found) -> Result<Option<Payload>, SealError> {
-        let Place { run, a, b, .. } = &found.place;
-        let run = RunId::from_i64(*run);
-        let seq = i32::try_from(*a).unwrap_or_default();
-        let (what, label) = (lane.what, found.label.as_str());
-        let home = match what {
-            "delta" | "control" | "snapshot" => Home::of_step(run, seq, what),
-            "failure" | "error" => Home::of_run(run, what),
-            "signal" | "event" => Home::named_of_run(run, what, label),
-            "schedule control" | "schedule state" => Home::named(what, label),
-            _ => Home::of_task(run, seq, *b, what, label),
-        };
+        let run = RunId::from_i64(found.place.run);
+        let home = found.home(lane, run, 0);
         self.renew(home, &found.payload)
     }
 }

@@ -545,7 +545,11 @@ impl Encoded {
     }
 
     pub(crate) fn check(&self, limits: Limits) -> Result<(), TooLarge> {
-        limits.check_input(unmark(&self.state).1)
+        limits.check_input(unmark(&self.state).1)?;
+        match &self.delta {
+            Some(delta) => limits.check_writes(None, unmark(delta).1),
+            None => Ok(()),
+        }
     }
 
     /// As it is stored of the run `id`.

@@ -2,8 +2,10 @@
 
 mod document;
 mod home;
+mod large;
 mod loaded;
 mod renew;
+mod splice;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::codec::{Codec, KEY_ID_MAX, SealError};
 use crate::limits::Limits;
 
 pub(crate) use home::Home;
+pub(crate) use large::unsealed;
 
 /// First byte of a payload that is sealed. Then come the length of the key's id, the id, and what the
 /// codec has made.
@@ -52,16 +55,21 @@ impl Vault {
         self.limits
     }
 
-    /// Whether rows may be copied to another run as they are.
-    pub(crate) fn may_copy(&self) -> Result<(), SealError> {
-        match self.codec {
-            Some(_) => Err(SealError::Bound),
-            None => Ok(()),
+    /// Whether payloads are sealed: they belong to their places then, and the database cannot look into them.
+    pub(crate) fn is_sealing(&self) -> bool {
+        self.codec.is_some()
+    }
+
+    /// As it is given to the database, which stores large values apart. Nothing at all stays nothing.
+    pub(crate) fn seal(&self, home: Home<'_>, plain: Vec<u8>) -> Result<Vec<u8>, SealError> {
+        match self.carried(home, &plain)? {
+            Some(carried) => Ok(carried),
+            None => self.seal_whole(home, plain),
         }
     }
 
-    /// As it is stored. Nothing at all stays nothing.
-    pub(crate) fn seal(&self, home: Home<'_>, plain: Vec<u8>) -> Result<Vec<u8>, SealError> {
+    /// As [`seal`](Self::seal), with all of its values in it.
+    fn seal_whole(&self, home: Home<'_>, plain: Vec<u8>) -> Result<Vec<u8>, SealError> {
         match &self.codec {
             Some(codec) if !plain.is_empty() => sealed(&**codec, home, &plain),
             _ => Ok(plain),
@@ -74,6 +82,9 @@ impl Vault {
         home: Home<'_>,
         plain: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, SealError> {
+        if let Some(carried) = self.carried(home, plain)? {
+            return Ok(Cow::Owned(carried));
+        }
         match &self.codec {
             Some(codec) if !plain.is_empty() => sealed(&**codec, home, plain).map(Cow::Owned),
             _ => Ok(Cow::Borrowed(plain)),
@@ -83,6 +94,11 @@ impl Vault {
     /// Makes what is stored what it was.
     pub(crate) fn open(&self, home: Home<'_>, stored: &mut Vec<u8>) -> Result<(), SealError> {
         match stored.first() {
+            Some(&large::CARRIES) => {
+                *stored = self.joined(home, stored)?;
+                Ok(())
+            }
+            Some(&large::NAMES) => Err(SealError::Missing),
             Some(first) if *first < PLAIN_FROM => {
                 *stored = self.opened(home, stored)?;
                 Ok(())
@@ -112,6 +128,35 @@ impl Vault {
             None if is_marked(&plain) => Ok(single(PLAIN_KEY, plain)),
             None => Ok(plain),
         }
+    }
+
+    /// A document of the long-term store as it is stored, when that is not as it is.
+    pub(crate) fn seal_item(
+        &self,
+        namespace: &str,
+        key: &str,
+        value: &Value,
+    ) -> Result<Option<Value>, SealError> {
+        if !self.is_sealing() && !is_marked(value) {
+            return Ok(None);
+        }
+        let name = item_name(namespace, key);
+        let sealed = self.seal_json(Home::named("item", &name), value.clone())?;
+        Ok(Some(sealed))
+    }
+
+    /// Makes a stored document what was put.
+    pub(crate) fn open_item(
+        &self,
+        namespace: &str,
+        key: &str,
+        stored: &mut Value,
+    ) -> Result<(), SealError> {
+        if !is_marked(stored) {
+            return Ok(());
+        }
+        let name = item_name(namespace, key);
+        self.open_json(Home::named("item", &name), stored)
     }
 
     /// As [`open`](Self::open), for a column of JSON.
@@ -194,6 +239,11 @@ fn envelope(stored: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = rest.split_first()?;
     let (key, sealed) = rest.split_at_checked(usize::from(*length))?;
     Some((std::str::from_utf8(key).ok()?, sealed))
+}
+
+/// No namespace has the character between.
+fn item_name(namespace: &str, key: &str) -> String {
+    format!("{namespace}\u{2}{key}")
 }
 
 fn single(key: &str, value: Value) -> Value {

@@ -80,7 +80,11 @@ impl<S: State, I> Context<S, I> {
     /// Searches the documents of this namespace and of all that are under it, as they are committed at this
     /// moment: what this attempt has written is not found.
     pub fn search(&self, prefix: &Namespace) -> Search {
-        Search::new(self.scene.pool.clone(), prefix.range())
+        Search::new(
+            self.scene.pool.clone(),
+            self.scene.vault.clone(),
+            prefix.range(),
+        )
     }
 }
 
@@ -116,7 +120,8 @@ impl Scene {
                 store::item::get(&self.pool, &place.0, key).await
             }
         };
-        Ok(found.map_err(ItemError::on(READING))?.map(Item::from))
+        let found = found.map_err(ItemError::on(READING))?;
+        found.map(|found| found.opened(&self.vault)).transpose()
     }
 
     fn write_item(

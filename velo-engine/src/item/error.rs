@@ -1,6 +1,7 @@
 //! Why the long-term store did not do what it was asked for.
 
 use super::Namespace;
+use crate::codec::SealError;
 use crate::storable::BadValue;
 use crate::store;
 
@@ -64,6 +65,28 @@ pub enum ItemError {
          server and run `create extension vector`, or search by text and filters"
     )]
     NoVectors,
+    /// The database would have to look into documents, which are sealed.
+    #[error(
+        "could not use {what}: the engine has a codec, and the database cannot look into sealed documents; \
+         search by namespace alone, and look into what is found"
+    )]
+    UnderCodec {
+        /// What cannot be used.
+        what: &'static str,
+    },
+    /// The document cannot be sealed or opened.
+    #[error("could not {doing} `{key}` of {namespace}")]
+    Sealed {
+        /// What was being done.
+        doing: &'static str,
+        /// Where it is.
+        namespace: Namespace,
+        /// Its name there.
+        key: String,
+        /// The cause.
+        #[source]
+        source: SealError,
+    },
     /// A search has too many conditions.
     #[error("could not search: there are {filters} filters, and {most} are the most")]
     TooManyFilters {

@@ -15,6 +15,7 @@ use crate::context::Scene;
 use crate::storable::{self, NotStorable};
 use crate::store;
 use crate::store::failure::LONGEST;
+use crate::vault::Vault;
 
 /// Most bytes of a value, as JSON.
 pub const VALUE_MAX: usize = 1024 * 1024;
@@ -29,8 +30,17 @@ pub(super) const PUTTING: &str = "put the item";
 /// Where documents are written and read: by a caller at once, or by a node with its step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target<'a> {
-    Pool(&'a PgPool),
+    Pool(&'a PgPool, &'a Vault),
     Node(&'a Scene),
+}
+
+impl Target<'_> {
+    pub(super) fn vault(&self) -> &Vault {
+        match self {
+            Self::Pool(_, vault) => vault,
+            Self::Node(scene) => &scene.vault,
+        }
+    }
 }
 
 /// A document about to be put. Await it, or [`in_tx`](Self::in_tx).
@@ -46,6 +56,8 @@ pub(crate) struct NewItem {
     pub(crate) namespace: Namespace,
     pub(crate) key: String,
     pub(crate) value: Value,
+    /// The value as it is stored, when that is not as it is.
+    pub(crate) sealed: Option<Value>,
     pub(crate) ttl: Option<Duration>,
     /// What full-text search finds it by.
     pub(crate) text: Option<String>,
@@ -60,9 +72,10 @@ impl<'a> Put<'a> {
         key: &str,
         value: &impl Serialize,
     ) -> Self {
+        let item = NewItem::new(namespace, key, value);
         Self {
             target,
-            item: NewItem::new(namespace, key, value),
+            item: item.and_then(|item| item.sealed_by(target.vault())),
         }
     }
 
@@ -85,7 +98,13 @@ impl<'a> Put<'a> {
     /// [`TEXT_MAX`](super::TEXT_MAX) bytes; with an empty text it is not found by text.
     pub fn text(mut self, text: impl Into<String>) -> Self {
         let text = text.into();
+        let is_sealing = self.target.vault().is_sealing();
         self.item = self.item.and_then(|item| {
+            if is_sealing && !text.is_empty() {
+                return Err(ItemError::UnderCodec {
+                    what: "a text to find an item by",
+                });
+            }
             if text.contains('\0') {
                 return Err(ItemError::Nul);
             }
@@ -108,7 +127,13 @@ impl<'a> Put<'a> {
 
     /// What a search by vector finds it by. Kept also where the database cannot compare vectors yet.
     pub fn embedding(mut self, embedding: Vec<f32>) -> Self {
+        let is_sealing = self.target.vault().is_sealing();
         self.item = self.item.and_then(|item| {
+            if is_sealing {
+                return Err(ItemError::UnderCodec {
+                    what: "an embedding",
+                });
+            }
             check_embedding(&embedding)?;
             Ok(NewItem {
                 embedding: Some(embedding),
@@ -134,7 +159,7 @@ impl<'a> Put<'a> {
     async fn now(self) -> Result<(), ItemError> {
         let item = self.item?;
         match self.target {
-            Target::Pool(pool) => store::item::put(pool, &item)
+            Target::Pool(pool, _) => store::item::put(pool, &item)
                 .await
                 .map_err(ItemError::of_language(PUTTING, &item.language)),
             Target::Node(scene) => scene.put_item(item),
@@ -161,10 +186,26 @@ impl NewItem {
             key: key.to_owned(),
             text: some_text(text::of(&value)),
             value,
+            sealed: None,
             ttl: None,
             language: LANGUAGE.to_owned(),
             embedding: None,
         })
+    }
+
+    /// As it is stored by this vault. Under a codec nothing of it is found by text.
+    fn sealed_by(mut self, vault: &Vault) -> Result<Self, ItemError> {
+        let sealed = vault.seal_item(&self.namespace.encoded(), &self.key, &self.value);
+        self.sealed = sealed.map_err(|source| ItemError::Sealed {
+            doing: "seal the item",
+            namespace: self.namespace.clone(),
+            key: self.key.clone(),
+            source,
+        })?;
+        if vault.is_sealing() {
+            self.text = None;
+        }
+        Ok(self)
     }
 
     /// As it will be, if it is put now.
@@ -203,7 +244,7 @@ impl<'a> IntoFuture for Put<'a> {
     /// Puts it. By a caller it is there when this returns; in a node, when the step is committed.
     ///
     /// Errors are [`ItemError::Key`], [`ItemError::Unstorable`], [`ItemError::BadValue`], [`ItemError::Nul`],
-    /// [`ItemError::TooLarge`], [`ItemError::Ttl`], [`ItemError::Embedding`], [`ItemError::NoLanguage`], in
+    /// [`ItemError::UnderCodec`], [`ItemError::Sealed`], [`ItemError::TooLarge`], [`ItemError::Ttl`], [`ItemError::Embedding`], [`ItemError::NoLanguage`], in
     /// a node [`ItemError::TooManyWrites`], or the database's. Dropped half-way, it may or may not be
     /// there: a second time does no harm.
     fn into_future(self) -> Self::IntoFuture {

@@ -7,7 +7,7 @@ use sqlx::{Acquire, PgConnection};
 
 use super::{Item, ItemError, Namespace, Target, check_key};
 use crate::store;
-use crate::store::item::Place;
+use crate::store::item::{Found, Place};
 
 pub(super) const READING: &str = "read the item";
 
@@ -47,22 +47,24 @@ impl<'a> Get<'a> {
     /// Part of the caller's transaction.
     pub async fn in_tx(self, conn: &mut PgConnection) -> Result<Option<Item>, ItemError> {
         check_key(self.key)?;
-        self.on(conn).await.map_err(ItemError::on(READING))
+        let found = self.on(conn).await.map_err(ItemError::on(READING))?;
+        found
+            .map(|found| found.opened(self.target.vault()))
+            .transpose()
     }
 
-    async fn on(&self, conn: &mut PgConnection) -> Result<Option<Item>, sqlx::Error> {
+    async fn on(&self, conn: &mut PgConnection) -> Result<Option<Found>, sqlx::Error> {
         let namespace = self.namespace.encoded();
         if self.refresh {
             store::item::refresh(&mut *conn, &[Place::new(&namespace, self.key)]).await?;
         }
-        let row = store::item::get(conn, &namespace, self.key).await?;
-        Ok(row.map(Item::from))
+        store::item::get(conn, &namespace, self.key).await
     }
 
     async fn now(self) -> Result<Option<Item>, ItemError> {
         check_key(self.key)?;
         match self.target {
-            Target::Pool(pool) => {
+            Target::Pool(pool, _) => {
                 let mut conn = pool.acquire().await.map_err(ItemError::on(READING))?;
                 self.in_tx(conn.acquire().await.map_err(ItemError::on(READING))?)
                     .await
@@ -78,7 +80,7 @@ impl<'a> IntoFuture for Get<'a> {
 
     /// Reads it; `None` when there is none, or it has expired.
     ///
-    /// Errors are [`ItemError::Key`], in a node [`ItemError::InUse`], or the database's. Dropped half-way,
+    /// Errors are [`ItemError::Key`], [`ItemError::Sealed`], in a node [`ItemError::InUse`], or the database's. Dropped half-way,
     /// nothing is lost.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.now())

@@ -11,6 +11,7 @@ use super::put::{LANGUAGE, check_embedding};
 use super::{FILTERS_MAX, Filter, Item, ItemError, Namespace, filter};
 use crate::store;
 use crate::store::item::{Found, Wanted};
+use crate::vault::Vault;
 
 /// Documents of one page unless somebody says otherwise.
 pub const LIMIT_DEFAULT: u32 = 10;
@@ -26,6 +27,7 @@ const SEARCHING: &str = "search the items";
 #[must_use = "nothing is searched before it is awaited"]
 pub struct Search {
     pool: PgPool,
+    vault: Vault,
     range: (String, String),
     filters: Vec<Filter>,
     text: Option<String>,
@@ -56,9 +58,10 @@ pub struct ItemCursor {
 }
 
 impl Search {
-    pub(crate) fn new(pool: PgPool, range: (String, String)) -> Self {
+    pub(crate) fn new(pool: PgPool, vault: Vault, range: (String, String)) -> Self {
         Self {
             pool,
+            vault,
             range,
             filters: Vec::new(),
             text: None,
@@ -125,6 +128,9 @@ impl Search {
     /// # Cancel safety
     /// Part of the caller's transaction.
     pub async fn in_tx(self, conn: &mut PgConnection) -> Result<ItemPage, ItemError> {
+        if let Some(what) = self.looks_into().filter(|_| self.vault.is_sealing()) {
+            return Err(ItemError::UnderCodec { what });
+        }
         if self.filters.len() > FILTERS_MAX {
             return Err(ItemError::TooManyFilters {
                 filters: self.filters.len(),
@@ -159,14 +165,28 @@ impl Search {
             Some(_) => away.map(|away| 1.0 - away),
             None => away.map(|away| -away),
         };
-        let item = |found: Found| Item {
-            score: score(found.away),
-            ..Item::from(found)
+        let item = |found: Found| {
+            Ok(Item {
+                score: score(found.away),
+                ..found.opened(&self.vault)?
+            })
         };
+        let items: Result<_, ItemError> = found.into_iter().map(item).collect();
         Ok(ItemPage {
-            items: found.into_iter().map(item).collect(),
+            items: items?,
             next,
         })
+    }
+
+    /// For what the database has to look into documents.
+    fn looks_into(&self) -> Option<&'static str> {
+        if self.text.is_some() {
+            Some("full-text search")
+        } else if self.vector.is_some() {
+            Some("search by vector")
+        } else {
+            (!self.filters.is_empty()).then_some("filters")
+        }
     }
 
     /// What is found, with one more than is wanted if there are more.
@@ -208,7 +228,8 @@ impl IntoFuture for Search {
     /// Searches.
     ///
     /// Errors are [`ItemError::TooManyFilters`], [`ItemError::Nul`], [`ItemError::NoLanguage`],
-    /// [`ItemError::Embedding`], [`ItemError::NoVectors`], or the database's. Dropped half-way, nothing is
+    /// [`ItemError::Embedding`], [`ItemError::NoVectors`], [`ItemError::UnderCodec`] and [`ItemError::Sealed`]
+    /// where the engine has a [codec](crate::codec), or the database's. Dropped half-way, nothing is
     /// lost.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.now())

@@ -91,13 +91,16 @@ with source as (
     'is_poked', false, 'is_cancelled', false)) c
   where q.run_id = $1 and q.branch = 0
 )
-select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied";
+select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied,
+       null::integer as base";
 
 /// Whether the source was there, and whether it was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub(crate) struct Copied {
     pub(crate) is_found: bool,
     pub(crate) is_copied: bool,
+    /// Which step of the source became the first one of a fork.
+    pub(crate) base: Option<i32>,
 }
 
 /// What a copy is called.
@@ -214,7 +217,8 @@ with source as (
          (select max(s.fence) from velo.step s where s.run_id = $1 and s.seq <= $5), clock_timestamp()
   from run, source
 )
-select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied";
+select (select count(*) from source) = 1 as is_found, (select count(*) from run) = 1 as is_copied,
+       (select base from source) as base";
 
 /// Starts a run from the rows of another one's step.
 pub(crate) async fn fork(

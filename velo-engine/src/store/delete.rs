@@ -43,6 +43,9 @@ with gone as (
   delete from velo.child c using gone where c.run_id = gone.id
 ), inputs as (
   delete from velo.input i using gone where i.run_id = gone.id
+), blob_uses as (
+  -- What no run needs any more goes with it.
+  delete from velo.blob_use u using gone where u.run_id = gone.id
 ), permits as (
   delete from velo.permit p using gone where p.run_id = gone.id
 ), endings as (

@@ -11,11 +11,13 @@ pub(crate) const READ: &str = "\
 -- velo: export.read
 select jsonb_build_object(
   'run', to_jsonb(r) - 'nonce' - 'origin_run' - 'origin_seq',
-  'steps', coalesce((select jsonb_agg(to_jsonb(s) - 'run_id' order by s.seq)
+  'steps', coalesce((select jsonb_agg(to_jsonb(s) - 'run_id' || jsonb_build_object(
+                       'delta', velo.whole(s.delta), 'control', velo.whole(s.control),
+                       'snapshot', velo.whole(s.snapshot)) order by s.seq)
                      from velo.step s where s.run_id = r.id), '[]'),
-  'memos', coalesce((select jsonb_agg(to_jsonb(m) - 'run_id')
+  'memos', coalesce((select jsonb_agg(to_jsonb(m) - 'run_id' || jsonb_build_object('value', velo.whole(m.value)))
                      from velo.memo m where m.run_id = r.id), '[]'),
-  'outcomes', coalesce((select jsonb_agg(to_jsonb(o) - 'run_id')
+  'outcomes', coalesce((select jsonb_agg(to_jsonb(o) - 'run_id' || jsonb_build_object('outcome', velo.whole(o.outcome)))
                         from velo.outcome o where o.run_id = r.id), '[]'),
   'waits', coalesce((select jsonb_agg(to_jsonb(w) - 'run_id' || jsonb_build_object('is_answered', w.answer is not null))
                      from velo.wait w where w.run_id = r.id), '[]'),

@@ -7,7 +7,8 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 
 use super::failure::interval;
-use crate::item::{Item, Namespace, NewItem};
+use crate::item::{Item, ItemError, Namespace, NewItem};
+use crate::vault::Vault;
 
 pub(crate) const PUT: &str = "\
 -- velo: item.put
@@ -29,7 +30,7 @@ pub(crate) async fn put(db: impl PgExecutor<'_>, item: &NewItem) -> Result<(), s
     sqlx::query(PUT)
         .bind(item.namespace.encoded())
         .bind(&item.key)
-        .bind(&item.value)
+        .bind(item.sealed.as_ref().unwrap_or(&item.value))
         .bind(item.ttl.map(interval))
         .bind(&item.text)
         .bind(&item.language)
@@ -329,6 +330,18 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// The document, opened.
+    pub(crate) fn opened(mut self, vault: &Vault) -> Result<Item, ItemError> {
+        let opened = vault.open_item(&self.namespace, &self.key, &mut self.value);
+        opened.map_err(|source| ItemError::Sealed {
+            doing: "open the item",
+            namespace: Namespace::decoded(&self.namespace),
+            key: self.key.clone(),
+            source,
+        })?;
+        Ok(self.into())
+    }
+
     pub(crate) fn place(&self) -> Place<'_> {
         Place::new(&self.namespace, &self.key)
     }

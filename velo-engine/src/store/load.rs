@@ -93,7 +93,9 @@ impl StoredFailures {
 // Only the newest step's control counts, so the others' is left in the server.
 pub(crate) const STEPS: &str = "\
 -- velo: run.load_steps
-select seq, delta, case when row_number() over (order by seq desc) = 1 then control end as control, snapshot
+select seq, velo.whole(delta) as delta,
+       case when row_number() over (order by seq desc) = 1 then velo.whole(control) end as control,
+       velo.whole(snapshot) as snapshot
 from velo.step
 where run_id = $1
   and seq >= (select seq
@@ -121,7 +123,8 @@ cross join lateral (
             order by seq desc limit 1) as base
   )
   select 'step' as kind, s.seq::bigint as a, 0 as b, null::text as name, null::text as label,
-         s.delta as one, case when s.seq = p.newest then s.control end as two, s.snapshot as three,
+         velo.whole(s.delta) as one, case when s.seq = p.newest then velo.whole(s.control) end as two,
+         velo.whole(s.snapshot) as three,
          null::jsonb as json,
          case when s.seq = p.newest then
            extract(epoch from clock_timestamp() - greatest(s.at, (
@@ -131,11 +134,11 @@ cross join lateral (
   from place p
   join velo.step s on s.run_id = given.run::bigint and s.seq >= p.base
   union all
-  select 'memo', m.task, 0, m.name, null, m.value, null, null, null, null, false, false
+  select 'memo', m.task, 0, m.name, null, velo.whole(m.value), null, null, null, null, false, false
   from place p
   join velo.memo m on m.run_id = given.run::bigint and m.seq = p.newest + 1
   union all
-  select 'outcome', o.task, 0, null, null, o.outcome, null, null, null, null, false, false
+  select 'outcome', o.task, 0, null, null, velo.whole(o.outcome), null, null, null, null, false, false
   from place p
   join velo.outcome o on o.run_id = given.run::bigint and o.seq = p.newest + 1
   union all

@@ -32,7 +32,7 @@ pub(crate) async fn keep(
 
 pub(crate) const GET: &str = "\
 -- velo: memo.get
-select value
+select velo.whole(value)
 from velo.memo
 where run_id = $1
   and seq = $2

@@ -9,7 +9,8 @@ use crate::run_id::RunId;
 // Only the asked step's control counts, so the others' is left in the server.
 pub(crate) const STEPS_AT: &str = "\
 -- velo: run.load_steps_at
-select seq, delta, case when seq = $2 then control end as control, snapshot
+select seq, velo.whole(delta) as delta, case when seq = $2 then velo.whole(control) end as control,
+       velo.whole(snapshot) as snapshot
 from velo.step
 where run_id = $1
   and seq <= $2

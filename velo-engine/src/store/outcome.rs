@@ -58,7 +58,7 @@ pub(crate) async fn add_all(
 
 pub(crate) const GET: &str = "\
 -- velo: outcome.get
-select outcome
+select velo.whole(outcome)
 from velo.outcome
 where run_id = $1
   and seq = $2

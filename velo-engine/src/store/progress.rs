@@ -6,7 +6,7 @@ use crate::run_id::RunId;
 
 pub(crate) const CONTROLS: &str = "\
 -- velo: progress.controls
-select seq, control
+select seq, velo.whole(control) as control
 from velo.step
 where run_id = $1
   and seq > $2

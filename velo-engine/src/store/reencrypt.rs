@@ -3,6 +3,9 @@
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 
+use crate::run_id::RunId;
+use crate::vault::Home;
+
 /// A column of payloads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lane {
@@ -174,8 +177,53 @@ macro_rules! schedule {
     (at) => { "name = $4 and $1::bigint is not null and $2::bigint is not null and $3::integer is not null" };
 }
 
+macro_rules! input {
+    (columns) => {
+        "run_id, 0::bigint, 0, '', ''"
+    };
+    (after) => {
+        "run_id > $1 and $2::bigint is not null and $3::integer is not null and $4::text is not null"
+    };
+    (order) => {
+        "run_id"
+    };
+    (at) => {
+        "run_id = $1 and $2::bigint is not null and $3::integer is not null and $4::text is not null"
+    };
+}
+
+macro_rules! blob {
+    (columns) => { "0::bigint, 0::bigint, 0, encode(address, 'hex'), encode(address, 'hex')" };
+    (after) => { "address > decode($4, 'hex') and $1::bigint is not null and $2::bigint is not null and $3::integer is not null" };
+    (order) => { "address" };
+    (at) => { "address = decode($4, 'hex') and $1::bigint is not null and $2::bigint is not null and $3::integer is not null" };
+}
+
+/// Documents of the long-term store, by namespace and key with U+0002 between, which no namespace has. What
+/// they were found by would tell what is in them.
+const ITEMS: Lane = Lane {
+    what: "item",
+    form: Form::Json,
+    read: "\
+-- velo: reencrypt.read_item_value
+select 0::bigint, 0::bigint, 0, namespace || chr(2) || key, namespace || chr(2) || key, value
+from velo.item
+where (namespace, key) > (split_part($4, chr(2), 1), substr($4, strpos($4, chr(2)) + 1))
+  and $1::bigint is not null and $2::bigint is not null and $3::integer is not null
+  and $6::bytea is not null
+order by namespace, key
+limit $5",
+    write: "\
+-- velo: reencrypt.write_item_value
+update velo.item
+set value = $5, search = null, embedding = null
+where namespace = split_part($4, chr(2), 1) and key = substr($4, strpos($4, chr(2)) + 1)
+  and $1::bigint is not null and $2::bigint is not null and $3::integer is not null
+  and value = $6",
+};
+
 /// All of them, but for what is gone within hours.
-pub(crate) const LANES: [Lane; 15] = [
+pub(crate) const LANES: [Lane; 20] = [
     lane!("step", "snapshot", "snapshot", Bytes, step),
     lane!("step", "delta", "delta", Bytes, step),
     lane!("step", "control", "control", Bytes, step),
@@ -191,6 +239,11 @@ pub(crate) const LANES: [Lane; 15] = [
     lane!("run", "error", "error", Json, run),
     lane!("schedule", "control", "schedule control", Bytes, schedule),
     lane!("schedule", "state", "schedule state", Bytes, schedule),
+    lane!("input", "delta", "delta", Bytes, input),
+    lane!("input", "control", "control", Bytes, input),
+    lane!("input", "fresh", "snapshot", Bytes, input),
+    lane!("blob", "content", "blob", Bytes, blob),
+    ITEMS,
 ];
 
 /// Where a payload is among those of its lane.
@@ -225,6 +278,15 @@ pub(crate) struct Found {
     pub(crate) place: Place,
     pub(crate) label: String,
     pub(crate) payload: Payload,
+}
+
+impl Found {
+    /// Where it is stored, or where it was in the run that it was copied from, whose steps are counted so much
+    /// further on.
+    pub(crate) fn home(&self, lane: &Lane, run: RunId, later: i32) -> Home<'_> {
+        let seq = i32::try_from(self.place.a).unwrap_or_default() + later;
+        Home::found(run, lane.what, seq, self.place.b, &self.label)
+    }
 }
 
 type Row<P> = (i64, i64, i32, String, String, P);
@@ -287,4 +349,111 @@ pub(crate) async fn write(
         };
     }
     Ok(update.execute(conn).await?.rows_affected() == 1)
+}
+
+#[cfg(all(test, feature = "test-kit"))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::test_kit;
+
+    /// Columns that no payload is in: names and keys, words of the engine and of operators, rules of graphs,
+    /// addresses, and what is gone within an hour.
+    const NO_PAYLOADS: &[&str] = &[
+        "blob.address",
+        "blob_use.address",
+        "bucket.gate",
+        "bulk.action",
+        "bulk.filter",
+        "bulk.reason",
+        "bulk.status",
+        "child.name",
+        "child.node",
+        "child.on_close",
+        "event.kind",
+        "event.stream",
+        "gate.name",
+        "gate.note",
+        "input.thread",
+        "item.key",
+        "item.namespace",
+        "memo.name",
+        "migrations.checksum",
+        "migrations.description",
+        "outline.code",
+        "outline.outline",
+        "permit.gate",
+        "permit.node",
+        "piece.body",
+        "piece.kind",
+        "piece.name",
+        "piece.node",
+        "queue.code",
+        "queue.halt",
+        "queue.lacks",
+        "queue.lane",
+        "queue.suspect",
+        "run.failed_as",
+        "run.graph",
+        "run.status",
+        "run.thread",
+        "run.trace",
+        "schedule.code",
+        "schedule.graph",
+        "schedule.name",
+        "schedule.note",
+        "schedule.overlap",
+        "schedule.spec",
+        "schedule_fire.cause",
+        "schedule_fire.name",
+        "schedule_fire.outcome",
+        "shape.joins",
+        "signal.key",
+        "signal.name",
+        "stream.name",
+        "thread.name",
+        "wait.kind",
+        "wait.name",
+        "wait.node",
+        "wait.race",
+        "worker.codes",
+        "worker.host",
+        "worker.name",
+    ];
+
+    #[tokio::test]
+    async fn each_column_that_can_hold_a_payload_is_written_anew_or_known_to_hold_none() {
+        let engine = test_kit::engine().await;
+        let columns: Vec<String> = sqlx::query_scalar(
+            "select c.relname || '.' || a.attname
+             from pg_class c
+             join pg_attribute a on a.attrelid = c.oid
+             where c.relnamespace = 'velo'::regnamespace
+               and c.relkind in ('r', 'p')
+               and not c.relispartition
+               and a.attnum > 0
+               and not a.attisdropped
+               and format_type(a.atttypid, a.atttypmod) in ('jsonb', 'json', 'bytea', 'text', 'text[]')",
+        )
+        .fetch_all(engine.pool())
+        .await
+        .unwrap();
+        let of = |lane: &Lane| {
+            let (_, rest) = lane.write.split_once("update velo.").unwrap();
+            let (table, rest) = rest.split_once('\n').unwrap();
+            let column = rest
+                .strip_prefix("set ")
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap();
+            format!("{table}.{column}")
+        };
+        let anew: BTreeSet<String> = LANES.iter().map(of).collect();
+        assert_eq!(anew.len(), LANES.len());
+        let known: BTreeSet<String> = NO_PAYLOADS.iter().map(|&name| name.to_owned()).collect();
+        let all: BTreeSet<String> = anew.union(&known).cloned().collect();
+        assert_eq!(columns.into_iter().collect::<BTreeSet<_>>(), all);
+    }
 }

@@ -152,7 +152,8 @@ pub(crate) async fn list(
 
 pub(crate) const HISTORY: &str = "\
 -- velo: run.history
-select s.seq, s.fence, s.at, s.delta, s.control, b.control as before
+select s.seq, s.fence, s.at, velo.whole(s.delta) as delta, velo.whole(s.control) as control,
+       velo.whole(b.control) as before
 from velo.step s
 left join velo.step b on b.run_id = s.run_id and b.seq = s.seq - 1
 where s.run_id = $1

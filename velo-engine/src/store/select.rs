@@ -6,7 +6,7 @@ use crate::lease::Lease;
 
 pub(crate) const DECIDE: &str = "\
 -- velo: wait.decide
-select verdict, decision
+select verdict, velo.whole(decision)
 from velo.decide($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// What became of a decision between several things that a task waits for.

@@ -155,7 +155,7 @@ with step as (
   select s.seq, s.at, s.fence, s.delta, s.control,
          case when s.seq = 0 or s.place = 1 and s.seq > $2 + 1 then s.snapshot end as snapshot, s.more
   from (select p.*, row_number() over w as place, lead(p.seq) over w is not null as more,
-               sum(octet_length(p.delta) + octet_length(p.control)) over (w rows between unbounded preceding and 1 preceding) as before
+               sum(velo.weight(p.delta) + velo.weight(p.control)) over (w rows between unbounded preceding and 1 preceding) as before
         from (select * from velo.step where run_id = $1 and seq > $2 order by seq limit $15 + 1) p
         window w as (order by p.seq)) s
   where s.place <= $15 and coalesce(s.before, 0) < $16
@@ -169,14 +169,15 @@ select 'run' as kind, 0 as seq, 0 as task, 0::bigint as a, 0::bigint as b, 0::bi
 from velo.run r
 where r.id = $1
 union all
-select 'step', s.seq, 0, s.fence, 0, 0, false, s.more, null, null, null, null, s.delta, s.control, s.snapshot,
+select 'step', s.seq, 0, s.fence, 0, 0, false, s.more, null, null, null, null,
+       velo.whole(s.delta), velo.whole(s.control), velo.whole(s.snapshot),
        null, null, s.at, null
 from step s
 union all
-select 'outcome', o.seq, o.task, 0, 0, 0, false, o.more, null, null, null, null, o.outcome, null, null,
+select 'outcome', o.seq, o.task, 0, 0, 0, false, o.more, null, null, null, null, velo.whole(o.outcome), null, null,
        null, null, null, null
 from (select p.*, row_number() over w as place, lead(p.seq) over w is not null as more,
-             sum(octet_length(p.outcome)) over (w rows between unbounded preceding and 1 preceding) as before
+             sum(velo.weight(p.outcome)) over (w rows between unbounded preceding and 1 preceding) as before
       from (select o.seq, o.task, o.outcome
             from velo.outcome o, top
             where o.run_id = $1 and o.seq > $2 and o.seq <= top.seq

@@ -225,7 +225,7 @@ pub(crate) async fn add_input(
 
 pub(crate) const UNBEGUN: &str = "\
 -- velo: input.get
-select thread, delta, fresh, base_run
+select thread, velo.whole(delta) as delta, velo.whole(fresh) as fresh, base_run
 from velo.input
 where run_id = $1
   and is_turn

@@ -6,7 +6,7 @@ use crate::error::{NodeError, NodeErrorKind};
 use crate::fit;
 use crate::lease::Claim;
 use crate::run_id::RunId;
-use crate::schema::encode_state;
+use crate::schema::{encode_state, unmark};
 use crate::state::State;
 use crate::store::load::StoredStep;
 use crate::store::thread::StoredInput;
@@ -87,6 +87,8 @@ impl<S: State> Turn<'_, S> {
             })?;
         let state =
             encode_state(&state).map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
+        let fits = vault.limits().check_state(None, unmark(&state).1);
+        fits.map_err(|error| error.of_node())?;
         let sealed = vault.seal(Home::of_step(run, 0, "snapshot"), state);
         Ok(sealed.map_err(|error| error.of_node())?)
     }

@@ -49,9 +49,37 @@ impl<'a> Home<'a> {
         Self::of_task(run, 0, 0, what, name)
     }
 
+    /// A payload that was found in a column, of this run.
+    pub(crate) fn found(
+        run: RunId,
+        what: &'static str,
+        seq: i32,
+        task: i32,
+        name: &'a str,
+    ) -> Self {
+        match what {
+            "delta" | "control" | "snapshot" => Self::of_step(run, seq, what),
+            "failure" | "error" => Self::of_run(run, what),
+            "signal" | "event" => Self::named_of_run(run, what, name),
+            "schedule control" | "schedule state" | "blob" | "item" => Self::named(what, name),
+            _ => Self::of_task(run, seq, task, what, name),
+        }
+    }
+
     /// Something that belongs to no run.
     pub(crate) fn named(what: &'static str, name: &'a str) -> Self {
         Self::named_of_run(RunId::from_i64(0), what, name)
+    }
+
+    /// How many levels down in a payload its values are, where large ones are stored apart.
+    pub(super) fn depth(self) -> Option<usize> {
+        match self.what {
+            "memo" => Some(0),
+            "snapshot" => Some(1),
+            "delta" => Some(2),
+            "control" | "outcome" => Some(3),
+            _ => None,
+        }
     }
 
     /// The same for two homes only if they are one.

@@ -12,7 +12,7 @@ use velo_engine::{Engine, Reencrypted, RunExport, Why, test_kit};
 use crate::support::{Beside, Log, line, settled, until, worker};
 
 /// What must not be found anywhere.
-const MARKER: &str = "plain-as-day";
+pub(crate) const MARKER: &str = "plain-as-day";
 
 const OPEN: NodeKey<Log> = NodeKey::new("open");
 const EACH: NodeKey<Log, String> = NodeKey::new("each");
@@ -20,11 +20,11 @@ const TALK: NodeKey<Log> = NodeKey::new("talk");
 const FAIL: NodeKey<Log> = NodeKey::new("fail");
 const PART: NodeKey<Log> = NodeKey::new("part");
 
-fn ring(id: &str, byte: u8) -> Keyring {
+pub(crate) fn ring(id: &str, byte: u8) -> Keyring {
     Keyring::new(id, &[byte; 32]).unwrap()
 }
 
-fn marked(text: &str) -> String {
+pub(crate) fn marked(text: &str) -> String {
     format!("{text} {MARKER}")
 }
 
@@ -37,7 +37,7 @@ fn single(name: &str, node: impl Node<Log>) -> Graph<Log> {
 }
 
 /// A graph whose run leaves a payload in every column that has any.
-fn everything() -> Graph<Log> {
+pub(crate) fn everything() -> Graph<Log> {
     let child = single("child", async |cx: Context<Log>| {
         Ok(line(cx.state().lines.concat()).into())
     });
@@ -91,7 +91,7 @@ fn everything() -> Graph<Log> {
         .unwrap()
 }
 
-fn begun() -> Log {
+pub(crate) fn begun() -> Log {
     Log {
         lines: vec![marked("input")],
         turns: 0,
@@ -99,7 +99,7 @@ fn begun() -> Log {
 }
 
 /// Runs it to its failure, with all that may come for it from outside on the way.
-async fn lived(engine: &Engine) -> RunId {
+pub(crate) async fn lived(engine: &Engine) -> RunId {
     let graph = everything();
     let run = engine.start(&graph, begun()).await.unwrap();
     let word = marked("word");
@@ -129,7 +129,7 @@ async fn lived(engine: &Engine) -> RunId {
 }
 
 /// The columns in which the marker is found, as text or as bytes.
-async fn found(engine: &Engine) -> Vec<String> {
+pub(crate) async fn found(engine: &Engine) -> Vec<String> {
     let columns = "select c.table_name::text, c.column_name::text
          from information_schema.columns c
          join information_schema.tables t using (table_schema, table_name)
@@ -255,7 +255,7 @@ async fn a_schedule_starts_runs_that_read_what_was_sealed_for_it() {
 }
 
 /// One step, then a message, then one more.
-fn two_steps() -> Graph<Log> {
+pub(crate) fn two_steps() -> Graph<Log> {
     let first = async |_: Context<Log>| Ok(line("first").into());
     let second = async |cx: Context<Log>| {
         let word: String = cx.signal("word").await?;
@@ -340,7 +340,7 @@ async fn a_run_goes_on_while_its_key_is_rotated() {
 }
 
 /// A whole pass, in small calls that go on from the position as text.
-async fn pass(engine: &Engine) -> Reencrypted {
+pub(crate) async fn pass(engine: &Engine) -> Reencrypted {
     let mut whole = Reencrypted::default();
     loop {
         let next = whole.next.take().map(|next| next.to_string());

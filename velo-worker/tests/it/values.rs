@@ -122,6 +122,7 @@ fn small() -> Limits {
         value: 100,
         state: 200,
         step: 150,
+        ..Limits::default()
     }
 }
 
