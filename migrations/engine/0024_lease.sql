@@ -49,6 +49,7 @@ begin
         join velo.run r on r.id = g.run_id
         join velo.queue q on q.run_id = g.run_id and q.branch = 0
         where g.fence = 1 and s.seq = 0 and octet_length(s.snapshot) <= 65536
+          and substring(s.snapshot from 1 for 1) <> '\x03' and substring(s.control from 1 for 1) <> '\x03'
           and r.parent is null and not r.has_children
           and not q.is_poked and q.crashes = 0 and q.halt is null and q.step_limit is null and q.resumed_at is null
           and not exists (select from velo.memo x where x.run_id = g.run_id)

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::gates::Gates;
@@ -175,13 +175,13 @@ impl Incarnation {
     /// for what is [`held`](Self::held).
     pub async fn claim(
         self,
-        pool: &PgPool,
+        db: impl PgExecutor<'_>,
         codes: &[String],
         limit: usize,
         only: Option<RunId>,
     ) -> Result<Vec<Claim>, sqlx::Error> {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        store::lease::claim(pool, self.id, codes, limit, only).await
+        store::lease::claim(db, self.id, codes, limit, only).await
     }
 
     /// All that it has leased: also what it does not know of, since the answer to a [`claim`](Self::claim)
