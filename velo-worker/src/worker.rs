@@ -535,7 +535,7 @@ impl Shift<'_> {
             // A hint that came since the last look is kept, so nothing is missed in between.
             tokio::select! {
                 () = changes.ready.notified() => (),
-                () = tokio::time::sleep(POLL) => (),
+                () = tokio::time::sleep(claimer.patience(POLL)) => (),
                 () = self.stop.cancelled() => return,
                 () = setting.lost.cancelled() => return,
             }
