@@ -80,7 +80,7 @@ async fn a_claim_reads_what_it_leases_however_many_are_ready_and_whatever_the_pl
     let claims = worker.claim(&mut *transaction, &codes, 4, None).await;
     assert_eq!(claims.unwrap().len(), 4);
     let read: i64 = sqlx::query_scalar(
-        "select pg_stat_get_xact_tuples_fetched('velo.queue'::regclass) + pg_stat_get_xact_tuples_returned('velo.queue'::regclass)",
+        "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'velo.queue'::regclass",
     )
     .fetch_one(&mut *transaction)
     .await
