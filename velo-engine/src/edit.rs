@@ -162,6 +162,10 @@ impl<S: State> StateEdit<'_, S> {
                 run,
                 source: Box::new(source),
             })?;
+        let numbers = steps
+            .iter()
+            .filter_map(|step| Some(step.update.as_ref()?.number));
+        let updates: Vec<i64> = numbers.collect();
         let edit = Edit {
             updates: vec![self.update.clone()],
             node: self.node,
@@ -206,6 +210,10 @@ impl<S: State> StateEdit<'_, S> {
         let is_end = checkpoint.tasks.is_empty();
         let committed = async {
             store::edit::step(&mut tx, &step).await?;
+            // The snapshot has them. They were read under the lock without which none is accepted.
+            if !updates.is_empty() {
+                store::update::use_updates(&mut tx, run, &updates, seq).await?;
+            }
             if locked.code != self.graph.queued() {
                 store::code::pin(&mut tx, run, self.graph.pinned()).await?;
             }

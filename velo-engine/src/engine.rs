@@ -22,6 +22,7 @@ use crate::state::State;
 use crate::storable::{self, BadValue, NotStorable};
 use crate::store;
 use crate::turn::checkpoint_of;
+use crate::updated::Refusal;
 use crate::vault::{Home, Vault};
 use crate::why::Why;
 
@@ -261,7 +262,7 @@ impl Engine {
             .map_err(EngineError::on("list the run's steps"))
     }
 
-    /// The state of a run after its newest committed step.
+    /// The state of a run after its newest committed step, with the [updates](Self::update) that were accepted since.
     ///
     /// # Errors
     /// [`EngineError::NoRun`] when there is no such run, [`EngineError::NotBegun`] when it is to begin from
@@ -595,6 +596,79 @@ pub enum EngineError {
         /// The step.
         seq: i32,
     },
+    /// The graph refused the update, and nothing was written. The same id is refused again.
+    #[error("run {run} refused the update `{name}`: {refusal}")]
+    UpdateRefused {
+        /// The run.
+        run: RunId,
+        /// The update.
+        name: String,
+        /// What the handler said.
+        refusal: Box<Refusal>,
+    },
+    /// The update was not answered in time.
+    #[error(
+        "run {run} has not answered the update `{id}` in time, but may yet ({why}): ask again with the same id to see what becomes of it"
+    )]
+    UpdateOpen {
+        /// The run.
+        run: RunId,
+        /// The id of the request.
+        id: String,
+        /// What the run is doing, or why it is doing nothing.
+        why: String,
+    },
+    /// The run was not asked for an update of this id.
+    #[error(
+        "run {run} was not asked for an update with the id `{id}`: see the list of its updates"
+    )]
+    NoUpdate {
+        /// The run.
+        run: RunId,
+        /// The id.
+        id: String,
+    },
+    /// Another update was asked for with the same id.
+    #[error("run {run} was asked for another update with the id `{id}`: take another id")]
+    UpdateIdTaken {
+        /// The run.
+        run: RunId,
+        /// The id.
+        id: String,
+    },
+    /// The id of an update cannot be stored.
+    #[error("the id of an update has 1 to 500 bytes and no NUL: take another id")]
+    BadUpdateId,
+    /// Too many updates of the run are not answered.
+    #[error("{most} updates of run {run} are not answered yet: ask again when some are")]
+    TooManyUpdates {
+        /// The run.
+        run: RunId,
+        /// How many may be open.
+        most: usize,
+    },
+    /// The run is paused, and answers nothing.
+    #[error("run {0} is paused: resume it, then ask again")]
+    RunPaused(RunId),
+    /// The graph has no such query.
+    #[error("the graph {graph} has no query `{name}`: declare it with .on_query(…)")]
+    NoQuery {
+        /// The graph.
+        graph: String,
+        /// The query.
+        name: &'static str,
+    },
+    /// What is asked, or the answer, cannot be handed over.
+    #[error(
+        "could not ask the query `{name}`: what is asked or the answer has no JSON form that can be read back"
+    )]
+    BadQuery {
+        /// The query.
+        name: &'static str,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A breakpoint is at a node that the graph does not have.
     #[error("the graph {graph} has no node `{node}`: give a breakpoint at one that it has")]
     UnknownNode {
@@ -746,6 +820,9 @@ impl EngineError {
             Self::ThreadBusy { .. }
             | Self::LineFull { .. }
             | Self::AtWork(_)
+            | Self::UpdateOpen { .. }
+            | Self::TooManyUpdates { .. }
+            | Self::RunPaused(_)
             | Self::NotBegun(_) => true,
             _ => false,
         }

@@ -38,6 +38,9 @@ pub struct RunExport {
     pub waits: Vec<Map<String, Value>>,
     /// Messages to it, in the order of their arrival.
     pub signals: Vec<Map<String, Value>>,
+    /// Updates that it was asked for, in that order, with their answers.
+    #[serde(default)]
+    pub updates: Vec<Map<String, Value>>,
     /// Its failed attempts.
     pub failures: Vec<Map<String, Value>>,
     /// What its nodes emitted.
@@ -188,10 +191,11 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
 }
 
 /// The columns of bytes, by the list of rows that has them.
-const BYTES: [(&str, &[&str]); 3] = [
+const BYTES: [(&str, &[&str]); 4] = [
     ("steps", &["delta", "control", "snapshot"]),
     ("memos", &["value"]),
     ("outcomes", &["outcome"]),
+    ("updates", &["writes"]),
 ];
 
 impl Engine {

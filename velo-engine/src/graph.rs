@@ -14,6 +14,7 @@ use crate::code::{self, Need};
 use crate::context::{Context, Scene};
 use crate::error::{NodeError, NodeErrorKind, NodeResult};
 use crate::executor::Checkpoint;
+use crate::handlers::Handlers;
 use crate::handling::Handling;
 use crate::node::{Node, NodeKey};
 use crate::retry::RetryPolicy;
@@ -56,6 +57,7 @@ struct Inner<S: State> {
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
     handling: Handling,
+    handlers: Arc<Handlers<S>>,
     code: String,
     /// What the queue calls its runs.
     queued: String,
@@ -76,6 +78,7 @@ impl<S: State> Graph<S> {
             default_retry: RetryPolicy::default(),
             children: Vec::new(),
             handling: Handling::default(),
+            handlers: Handlers::default(),
             continues: BTreeSet::new(),
             answers: BTreeMap::new(),
         }
@@ -178,6 +181,10 @@ impl<S: State> Graph<S> {
         &self.inner.handling
     }
 
+    pub(crate) fn handlers(&self) -> &Handlers<S> {
+        &self.inner.handlers
+    }
+
     /// The graph with other work in its nodes.
     #[cfg(feature = "test-kit")]
     pub(crate) fn with_work(&self, mut work: impl FnMut(&'static str) -> Arc<dyn Work<S>>) -> Self {
@@ -217,6 +224,7 @@ pub struct GraphBuilder<S: State> {
     default_retry: RetryPolicy,
     children: Vec<Arc<dyn Serve>>,
     pub(crate) handling: Handling,
+    pub(crate) handlers: Handlers<S>,
     continues: BTreeSet<u32>,
     answers: BTreeMap<(&'static str, String), Value>,
 }
@@ -400,7 +408,15 @@ impl<S: State> GraphBuilder<S> {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn compile(self) -> Result<Graph<S>, ShapeErrors> {
-        let shape = self.shape.compile().map_err(ShapeErrors)?;
+        let doubled = self.handlers.doubled.iter();
+        let doubled: Vec<_> = doubled
+            .map(|name| ShapeError::DuplicateHandler(name))
+            .collect();
+        let shape = match self.shape.compile() {
+            Ok(shape) if doubled.is_empty() => shape,
+            Ok(_) => return Err(ShapeErrors(doubled)),
+            Err(errors) => return Err(ShapeErrors([errors, doubled].concat())),
+        };
         let fingerprint = Uuid::new_v5(&FINGERPRINTS, shape.structure().as_bytes());
         let code = format!("{}@{}", shape.name(), shape.version());
         let mut continues = self.continues;
@@ -417,6 +433,7 @@ impl<S: State> GraphBuilder<S> {
                 default_retry: self.default_retry,
                 children: self.children,
                 handling: self.handling,
+                handlers: Arc::new(self.handlers),
                 fingerprint,
             }),
         })

@@ -4,10 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::schema::unmark;
 use crate::state::CodecError;
 use crate::store::run::StoredHistory;
-use crate::stored::Control;
+use crate::stored::{Control, show_delta};
 
 /// One committed step: what was at work in it, what it wrote, what came next.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,16 +31,6 @@ impl HistoryStep {
     pub(crate) fn of(stored: &StoredHistory) -> Result<Self, CodecError> {
         let control = Control::decode(&stored.control)?;
         let before = stored.before.as_deref().map(Control::decode).transpose()?;
-        let writes = if stored.delta.is_empty() {
-            Value::Array(Vec::new())
-        } else {
-            serde_json::from_slice(unmark(&stored.delta).1).map_err(|source| {
-                CodecError::Decode {
-                    field: "*".to_owned(),
-                    source,
-                }
-            })?
-        };
         Ok(Self {
             seq: stored.seq,
             at: stored.at,
@@ -51,7 +40,7 @@ impl HistoryStep {
                 Some(nodes) => nodes.to_vec(),
                 None => before.map(|before| before.nodes()).unwrap_or_default(),
             },
-            writes,
+            writes: show_delta(&stored.delta)?,
             next: control.nodes(),
         })
     }

@@ -87,7 +87,11 @@ impl<'a> Written<'a> {
     pub(crate) fn new(whole: &'a [u8], deltas: impl IntoIterator<Item = &'a [u8]>) -> Self {
         Self {
             whole: Part::of(whole),
-            deltas: deltas.into_iter().map(Part::of).collect(),
+            deltas: deltas
+                .into_iter()
+                .flat_map(deltas_of)
+                .map(Part::of)
+                .collect(),
             applied: 0,
         }
     }
@@ -208,15 +212,40 @@ pub(crate) fn decode_state<S: State>(bytes: &[u8]) -> Result<S, ReplayError> {
     Written::new(bytes, []).restore()
 }
 
+/// Between the parts of a delta: JSON has this character nowhere as it is.
+const PART: u8 = 0x1e;
+
+/// What was written first, and then what its tasks wrote, as the delta of one step. They are applied one after the
+/// other, each by itself: so a field may be written in each, which the tasks of a step must not do.
+pub(crate) fn join_deltas<'a>(first: impl Iterator<Item = &'a [u8]>, own: Vec<u8>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for part in first {
+        joined.extend_from_slice(part);
+        joined.push(PART);
+    }
+    if joined.is_empty() {
+        return own;
+    }
+    joined.extend(own);
+    joined
+}
+
+/// The parts of a step's delta, nearly always one.
+pub(crate) fn deltas_of(delta: &[u8]) -> impl Iterator<Item = &[u8]> {
+    delta.split(|byte| *byte == PART)
+}
+
 /// Applies what a step wrote, by code of the same version.
 pub(crate) fn apply_delta<S: State>(state: &mut S, delta: &[u8]) -> Result<(), ReplayError> {
-    let (stored, bytes) = unmark(delta);
     let version = S::VERSION;
-    match stored.cmp(&version) {
-        Ordering::Equal => apply_part(state, bytes),
-        Ordering::Greater => Err(ReplayError::Newer { stored, version }),
-        Ordering::Less => Err(ReplayError::Mixed { stored, version }),
-    }
+    deltas_of(delta).try_for_each(|part| {
+        let (stored, bytes) = unmark(part);
+        match stored.cmp(&version) {
+            Ordering::Equal => apply_part(state, bytes),
+            Ordering::Greater => Err(ReplayError::Newer { stored, version }),
+            Ordering::Less => Err(ReplayError::Mixed { stored, version }),
+        }
+    })
 }
 
 fn apply_part<S: State>(state: &mut S, writes: &[u8]) -> Result<(), ReplayError> {
@@ -328,6 +357,24 @@ mod tests {
         let jumped = [stored[0].clone(), delta(&Three::update().most(7usize))];
         assert_eq!(restored::<Three>(&jumped).unwrap().most, 7);
         assert_eq!(restored::<One>(&stored[..2]).unwrap().euros, 5);
+    }
+
+    #[test]
+    fn what_was_written_before_a_step_is_part_of_its_delta_in_whatever_version() {
+        let whole = whole(&One {
+            names: vec!["ada".to_owned()],
+            euros: 1,
+        });
+        let first = [
+            delta(&One::update().euros(2u32)),
+            delta(&One::update().euros(3u32)),
+        ];
+        let own = delta(&Two::update().cents(25u64));
+        let joined = join_deltas(first.iter().map(Vec::as_slice), own.clone());
+        let two: Two = restored(&[whole, joined]).unwrap();
+        // Each by itself: the field of One has one writer a step.
+        assert_eq!(two.cents, 325);
+        assert_eq!(join_deltas(std::iter::empty(), own.clone()), own);
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(crate) mod start;
 pub(crate) mod steer;
 pub(crate) mod stream;
 pub(crate) mod thread;
+pub(crate) mod update;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -229,6 +230,12 @@ pub const STATEMENTS: &[&str] = &[
     thread::STATUS,
     thread::TAKE,
     thread::UNBEGUN,
+    update::ANSWER,
+    update::ASK,
+    update::CALL,
+    update::GET,
+    update::LIST,
+    update::USE,
     wait::ADD,
     wait::PARK,
     wait::REFUSE,

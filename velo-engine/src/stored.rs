@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::breakpoint::Breakpoints;
 use crate::executor::{Arrivals, Checkpoint, Task};
 use crate::next::{Next, Route, Target};
-use crate::schema::{ReplayError, mark, unmark};
+use crate::schema::{ReplayError, deltas_of, mark, unmark};
 use crate::shape::Shape;
 use crate::state::{CodecError, State, Update};
 
@@ -280,7 +280,9 @@ pub(crate) fn show_delta(bytes: &[u8]) -> Result<Value, CodecError> {
     if bytes.is_empty() {
         return Ok(Value::Array(Vec::new()));
     }
-    serde_json::from_slice(unmark(bytes).1).map_err(decode_error("*"))
+    let parts = deltas_of(bytes).map(|part| serde_json::from_slice(unmark(part).1));
+    let parts: Result<Vec<Vec<Value>>, _> = parts.collect();
+    Ok(Value::Array(parts.map_err(decode_error("*"))?.concat()))
 }
 
 fn encode_error(field: &str) -> impl FnOnce(serde_json::Error) -> CodecError {

@@ -12,6 +12,7 @@ mod handle;
 mod parked;
 mod place;
 mod suspect;
+mod update;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -402,10 +403,16 @@ impl<S: State> Turn<'_, S> {
             if let Some(halt) = place.halt {
                 return self.halt(halt).await;
             }
-            match self.step(place).await {
-                Flow::On => (),
+            let flow = if place.updates.is_empty() {
+                self.step(place).await
+            } else {
+                self.answer_updates(place).await
+            };
+            match flow {
+                // What has come may be an update, which is answered between two steps.
+                Flow::On if self.reach.called.notified().now_or_never().is_none() => (),
                 Flow::End(end) => return end,
-                Flow::Reload => match self.reload(place).await {
+                Flow::On | Flow::Reload => match self.reload(place).await {
                     Ok(Some(again)) => *place = again,
                     Ok(None) => return TurnEnd::Lost,
                     Err(error) => return self.pause(&described(&error, None)).await,

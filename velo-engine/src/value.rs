@@ -6,12 +6,12 @@ use crate::diff::Diff;
 use crate::engine::{Engine, EngineError};
 use crate::rule::{self, RuleError};
 use crate::run_id::RunId;
-use crate::schema::unmark;
+use crate::schema::{deltas_of, unmark};
 use crate::store;
 use crate::store::load::StoredStep;
 
 impl Engine {
-    /// The state of a run after its newest step, as JSON.
+    /// The state of a run after its newest step, with the updates that were accepted since, as JSON.
     ///
     /// # Errors
     /// As [`value_at`](Self::value_at).
@@ -93,8 +93,8 @@ impl Engine {
         if version != told {
             return Err(other(version));
         }
-        for step in later {
-            let (stored, delta) = unmark(&step.delta);
+        for part in later.iter().flat_map(|step| deltas_of(&step.delta)) {
+            let (stored, delta) = unmark(part);
             if stored != told {
                 return Err(other(stored));
             }

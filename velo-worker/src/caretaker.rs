@@ -188,6 +188,8 @@ pub(crate) struct Changes {
     pub(crate) timers: Notify,
     /// A gate was changed.
     pub(crate) gates: Notify,
+    /// Something has come for runs that are at work.
+    pub(crate) calls: Notify,
     /// An operation on many runs has begun.
     pub(crate) bulk: Notify,
     /// How long runs are kept was changed.
@@ -274,6 +276,7 @@ pub(crate) async fn listen(pool: PgPool, changed: Arc<Changes>) {
                 match listener.recv().await?.payload() {
                     "gate" => changed.gates.notify_one(),
                     "bulk" => changed.bulk.notify_one(),
+                    "call" => changed.calls.notify_one(),
                     "retention" => changed.retention.notify_one(),
                     _ => (),
                 }

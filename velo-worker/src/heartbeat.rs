@@ -11,9 +11,12 @@ use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use velo_engine::lease::{Beat, Incarnation};
 
+use crate::caretaker::Changes;
 use crate::live::Live;
 use crate::metrics;
 
+/// Beats before their time are at least so far apart.
+const CALLS_APART: Duration = Duration::from_millis(20);
 /// Heartbeats in the life time of a lease.
 const BEATS: u32 = 4;
 /// Part of the lease's life after which the worker, by its own clock, no longer trusts in it.
@@ -25,6 +28,7 @@ pub(crate) fn start(
     incarnation: Incarnation,
     options: Arc<PgConnectOptions>,
     live: Arc<Live>,
+    changes: Arc<Changes>,
     lost: CancellationToken,
     stop: CancellationToken,
     drain: CancellationToken,
@@ -34,13 +38,18 @@ pub(crate) fn start(
         .build()?;
     thread::Builder::new()
         .name("velo-heartbeat".to_owned())
-        .spawn(move || runtime.block_on(beat(incarnation, &options, &live, &lost, &stop, &drain)))
+        .spawn(move || {
+            runtime.block_on(async {
+                beat(incarnation, &options, &live, &changes, &lost, &stop, &drain).await;
+            })
+        })
 }
 
 async fn beat(
     incarnation: Incarnation,
     options: &PgConnectOptions,
     live: &Live,
+    changes: &Changes,
     lost: &CancellationToken,
     stop: &CancellationToken,
     drain: &CancellationToken,
@@ -112,8 +121,15 @@ async fn beat(
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause.min(trusted)) => (),
+            () = called(changes) => (),
         }
     }
+}
+
+/// Waits until something has come for runs that are at work. Many such calls are one beat.
+async fn called(changes: &Changes) {
+    changes.calls.notified().await;
+    tokio::time::sleep(CALLS_APART).await;
 }
 
 async fn once(

@@ -367,10 +367,12 @@ impl Shift<'_> {
         // it would keep the runs from others for ever.
         let _dropped = [lost.clone().drop_guard(), retired.clone().drop_guard()];
         let live = Arc::new(Live::default());
+        let changes = Arc::new(Changes::default());
         let heart = heartbeat::start(
             incarnation,
             pool.connect_options(),
             Arc::clone(&live),
+            Arc::clone(&changes),
             lost.clone(),
             retired.clone(),
             self.stop.clone(),
@@ -391,7 +393,6 @@ impl Shift<'_> {
             tracing::warn!(%error, "could not keep the shapes of the graphs");
         }
 
-        let changes = Arc::new(Changes::default());
         let gates = Gates::default();
         // Before the first run, so that a node which is paused does not begin.
         if let Err(error) = tend_gates(pool, "", &gates).await {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use velo_engine::prelude::*;
-use velo_engine::{Question, failpoint};
+use velo_engine::{Question, UpdateKey, failpoint};
 use velo_worker::test_kit::{Fault, crash_everywhere};
 
 #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ struct Shop {
     #[state(append)]
     packed: Vec<u32>,
     greeting: String,
+    #[state(append)]
+    wishes: Vec<String>,
     is_approved: bool,
 }
 
@@ -21,6 +23,7 @@ const OPEN: NodeKey<Shop> = NodeKey::new("open");
 const PACK: NodeKey<Shop, u32> = NodeKey::new("pack");
 const CHARGE: NodeKey<Shop> = NodeKey::new("charge");
 const APPROVE: NodeKey<Shop> = NodeKey::new("approve");
+const WISH: UpdateKey<Shop, String, usize> = UpdateKey::new("wish");
 
 async fn open(cx: Context<Shop>) -> NodeResult<Shop> {
     let greeting: String = cx
@@ -72,6 +75,10 @@ fn graph() -> Graph<Shop> {
         .may_go(OPEN, PACK)
         .edge(PACK, CHARGE)
         .edge(CHARGE, APPROVE)
+        .on_update(WISH, |shop, wish| {
+            let wishes = shop.wishes.len() + 1;
+            Ok((Shop::update().wishes(vec![wish]), wishes).into())
+        })
         .compile()
         .unwrap()
 }
@@ -102,6 +109,11 @@ async fn whatever_happens_to_its_process_an_order_is_charged_once_and_ends_the_s
             let word = engine.signal(run, "word", &"please", Some("once")).await;
             word.unwrap();
             let question = asked(engine, run).await;
+            // Asked while all of the run waits, and again: by whichever process has it next.
+            for _ in 0..2 {
+                let wish = engine.update(run, WISH, "ribbon".to_owned()).id("wish");
+                assert_eq!(wish.await.unwrap(), 1);
+            }
             engine.answer(&question, &true).await.unwrap();
             let run = engine.wait(run).await.unwrap();
             assert_eq!(run.status, RunStatus::Completed, "{run:?}");

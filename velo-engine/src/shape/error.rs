@@ -20,6 +20,9 @@ pub enum ShapeError {
     /// A name was used by two nodes.
     #[error("two nodes are called `{0}`")]
     DuplicateNode(&'static str),
+    /// A name was used by two handlers of updates, or of queries.
+    #[error("two updates or two queries are called `{0}`")]
+    DuplicateHandler(&'static str),
     /// A name that the drawing or the store reserves.
     #[error(
         "`{0}` cannot be a node's name: use up to {NAME_MAX} letters, digits, `_` and `-`, and no `__` in front"

@@ -72,6 +72,12 @@ with source as (
   select c.* from run, velo.signal i
   cross join lateral jsonb_populate_record(i, jsonb_build_object('run_id', $2::bigint)) c
   where i.run_id = $1
+), updates as (
+  -- Those that are not answered were asked of the original.
+  insert into velo.run_update overriding system value
+  select c.* from run, velo.run_update u
+  cross join lateral jsonb_populate_record(u, jsonb_build_object('run_id', $2::bigint)) c
+  where u.run_id = $1 and u.verdict is not null
 ), events as (
   insert into velo.event
   select c.* from run, velo.event e

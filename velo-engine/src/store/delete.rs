@@ -31,6 +31,8 @@ with gone as (
   delete from velo.wait w using gone where w.run_id = gone.id
 ), signals as (
   delete from velo.signal i using gone where i.run_id = gone.id
+), updates as (
+  delete from velo.run_update u using gone where u.run_id = gone.id
 ), events as (
   delete from velo.event e using gone where e.stream = 'run/' || gone.id
 ), streams as (

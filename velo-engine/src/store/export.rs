@@ -23,6 +23,8 @@ select jsonb_build_object(
                      from velo.wait w where w.run_id = r.id), '[]'),
   'signals', coalesce((select jsonb_agg(to_jsonb(i) - 'run_id' order by i.id)
                        from velo.signal i where i.run_id = r.id), '[]'),
+  'updates', coalesce((select jsonb_agg(to_jsonb(u) - 'run_id' order by u.number)
+                       from velo.run_update u where u.run_id = r.id), '[]'),
   'failures', coalesce((select jsonb_agg(to_jsonb(f) - 'run_id')
                         from velo.failure f where f.run_id = r.id), '[]'),
   'events', coalesce((select jsonb_agg(to_jsonb(e) - 'run_id' - 'stream' order by e.seq)
@@ -87,6 +89,12 @@ with given as (
   select run.id, i.name, coalesce(i.payload, 'null'), i.key, i.sent_at, i.used_seq, i.kept_seq, i.kept_task
   from run, jsonb_populate_recordset(null::velo.signal, $2::jsonb -> 'signals') i
   order by i.id
+), updates as (
+  insert into velo.run_update (run_id, key, name, request, asked_at, verdict, answer, writes, seq, answered_at, used_seq)
+  select run.id, u.key, u.name, coalesce(u.request, 'null'), u.asked_at, u.verdict,
+         case when u.verdict is not null then coalesce(u.answer, 'null') end, u.writes, u.seq, u.answered_at, u.used_seq
+  from run, jsonb_populate_recordset(null::velo.run_update, $2::jsonb -> 'updates') u
+  order by u.number
 ), failures as (
   insert into velo.failure (run_id, seq, task, attempt, fence, error, retry_at, is_settled, at)
   select run.id, f.seq, f.task, f.attempt, f.fence, f.error, f.retry_at, f.is_settled, f.at

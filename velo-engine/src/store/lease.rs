@@ -332,13 +332,14 @@ pub(crate) async fn suspect(
 }
 
 // A run that was cancelled meanwhile is readied, here and below: whoever leases it next ends it. So is one
-// that was asked to stop at a step boundary.
+// that was asked to stop at a step boundary, and here one for which something has come.
 pub(crate) const SLEEP: &str = "\
 -- velo: queue.sleep
 update velo.queue
 set worker = null,
-    wake_at = case when not is_cancelled and halt is null then clock_timestamp() + $4 end,
-    ready_at = case when is_cancelled or halt is not null then clock_timestamp() end,
+    is_poked = false,
+    wake_at = case when not (is_poked or is_cancelled or halt is not null) then clock_timestamp() + $4 end,
+    ready_at = case when is_poked or is_cancelled or halt is not null then clock_timestamp() end,
     crashes = 0
 where run_id = $1 and branch = 0 and worker = $2 and fence = $3";
 

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
+use super::update::{OPEN_UPDATES_MAX, OpenUpdate, UPDATES_MAX};
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
 use crate::lease::First;
@@ -15,13 +16,15 @@ use crate::run_id::RunId;
 /// Where a run stands, as stored.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
-    /// From the newest snapshot to the newest step; never empty.
+    /// From the newest snapshot to the newest step, then the updates that were accepted since; never empty.
     pub(crate) steps: Vec<StoredStep>,
     pub(crate) memos: Vec<StoredMemo>,
     pub(crate) outcomes: Vec<StoredOutcome>,
     pub(crate) failures: Vec<StoredFailures>,
     pub(crate) waits: Vec<StoredWait>,
     pub(crate) signals: Vec<StoredSignal>,
+    /// Updates that are not answered, in the order in which they were asked for.
+    pub(crate) updates: Vec<OpenUpdate>,
     /// Whether something has come for the run since a worker last looked.
     pub(crate) is_poked: bool,
     /// Workers in a row that have died at this step.
@@ -49,12 +52,22 @@ pub(crate) enum Halt {
     End,
 }
 
-#[derive(Debug, FromRow)]
+/// A step, or an update that was accepted after the newest one: that has the step's number and no control.
+#[derive(Debug, Default, FromRow)]
 pub(crate) struct StoredStep {
     pub(crate) seq: i32,
     pub(crate) delta: Vec<u8>,
     pub(crate) control: Option<Vec<u8>>,
     pub(crate) snapshot: Option<Vec<u8>>,
+    #[sqlx(skip)]
+    pub(crate) update: Option<AcceptedUpdate>,
+}
+
+/// What tells an accepted update from others of its run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AcceptedUpdate {
+    pub(crate) number: i64,
+    pub(crate) key: String,
 }
 
 #[derive(Debug)]
@@ -90,12 +103,14 @@ impl StoredFailures {
     }
 }
 
-// Only the newest step's control counts, so the others' is left in the server.
+// Only the newest step's control counts, so the others' is left in the server. In one statement with the updates
+// since, each of which is in the answer once: by itself, or as part of a step.
 pub(crate) const STEPS: &str = "\
 -- velo: run.load_steps
 select seq, velo.whole(delta) as delta,
        case when row_number() over (order by seq desc) = 1 then velo.whole(control) end as control,
-       velo.whole(snapshot) as snapshot
+       velo.whole(snapshot) as snapshot,
+       null::bigint as number, null as key
 from velo.step
 where run_id = $1
   and seq >= (select seq
@@ -103,7 +118,14 @@ where run_id = $1
               where run_id = $1 and snapshot is not null
               order by seq desc
               limit 1)
-order by seq";
+union all
+select (select max(s.seq) from velo.step s where s.run_id = $1), u.writes, null, null, u.number, u.key
+from velo.run_update u
+where u.run_id = $1
+  and u.used_seq is null
+  and u.verdict is distinct from 'refused'
+  and u.verdict is not null
+order by seq, number nulls first";
 
 /// Most unused signals that one look finds; later ones are found by later looks.
 const SIGNALS_MAX: i64 = 1_000;
@@ -170,6 +192,13 @@ cross join lateral (
    join velo.signal i on i.run_id = given.run::bigint and i.used_seq is null
    order by i.id
    limit $2)
+  union all
+  (select 'update', u.number, (u.verdict is not null)::integer, u.key, u.name, u.writes, null, null,
+          case when u.verdict is null then u.request end, null, false, false
+   from velo.run_update u
+   where u.run_id = given.run::bigint and u.used_seq is null and u.verdict is distinct from 'refused'
+   order by u.verdict is null, u.number
+   limit $3)
   union all
   select 'poke', case when q.crash_seq = p.newest then q.crashes else 0 end, 0, null, null, null, null, null,
          null, null, q.is_poked, false
@@ -238,6 +267,7 @@ pub(crate) async fn several(
     let rows: Vec<Row> = sqlx::query_as(ALL)
         .bind(Json(ids))
         .bind(SIGNALS_MAX)
+        .bind(i64::try_from(UPDATES_MAX + OPEN_UPDATES_MAX).unwrap_or(i64::MAX))
         .fetch_all(db)
         .await?;
     let mut all: Vec<Stored> = runs.iter().map(|_| Stored::default()).collect();
@@ -249,7 +279,7 @@ pub(crate) async fn several(
         stored.take(row)?;
     }
     let sorted = all.into_iter().map(|mut stored| {
-        stored.steps.sort_by_key(|step| step.seq);
+        stored.settle_steps();
         stored.signals.sort_by_key(|signal| signal.id);
         (!stored.steps.is_empty()).then_some(stored)
     });
@@ -274,6 +304,19 @@ impl From<First> for Stored {
 }
 
 impl Stored {
+    /// Brings steps and updates in their order.
+    fn settle_steps(&mut self) {
+        let newest = self.steps.iter().map(|step| step.seq).max().unwrap_or(0);
+        for step in self.steps.iter_mut().filter(|step| step.update.is_some()) {
+            step.seq = newest;
+        }
+        self.steps.sort_by_key(|step| {
+            let update = step.update.as_ref();
+            (step.seq, update.map(|update| update.number))
+        });
+        self.updates.sort_by_key(|update| update.number);
+    }
+
     fn take(&mut self, row: Row) -> Result<(), sqlx::Error> {
         let odd = |what: &str| sqlx::Error::Protocol(format!("run.load answered with {what}"));
         let small = i32::try_from(row.a).map_err(|_| odd("a number out of range"));
@@ -287,6 +330,7 @@ impl Stored {
                     delta: row.one.unwrap_or_default(),
                     control: row.two,
                     snapshot: row.three,
+                    update: None,
                 });
             }
             "memo" => self.memos.push(StoredMemo {
@@ -320,6 +364,20 @@ impl Stored {
                 payload: row.json.unwrap_or_default(),
                 kept: (row.b >= 0).then_some(row.b),
             }),
+            "update" if row.b != 0 => self.steps.push(StoredStep {
+                delta: row.one.unwrap_or_default(),
+                update: Some(AcceptedUpdate {
+                    number: row.a,
+                    key: row.name.unwrap_or_default(),
+                }),
+                ..StoredStep::default()
+            }),
+            "update" => self.updates.push(OpenUpdate {
+                number: row.a,
+                key: row.name.unwrap_or_default(),
+                name: row.label.unwrap_or_default(),
+                request: row.json.unwrap_or_default(),
+            }),
             "word" => {
                 self.halt = match row.name.as_deref() {
                     Some("pause") => Some(Halt::Pause),
@@ -345,10 +403,26 @@ impl Stored {
     }
 }
 
-/// The steps from the newest snapshot on.
+/// The steps from the newest snapshot on, then the updates that were accepted since the newest step.
 pub(crate) async fn steps(
     db: impl PgExecutor<'_>,
     run: RunId,
 ) -> Result<Vec<StoredStep>, sqlx::Error> {
-    sqlx::query_as(STEPS).bind(run).fetch_all(db).await
+    let rows: Vec<StepRow> = sqlx::query_as(STEPS).bind(run).fetch_all(db).await?;
+    let step = |row: StepRow| StoredStep {
+        update: row.number.map(|number| AcceptedUpdate {
+            number,
+            key: row.key.unwrap_or_default(),
+        }),
+        ..row.step
+    };
+    Ok(rows.into_iter().map(step).collect())
+}
+
+#[derive(Debug, FromRow)]
+struct StepRow {
+    #[sqlx(flatten)]
+    step: StoredStep,
+    number: Option<i64>,
+    key: Option<String>,
 }

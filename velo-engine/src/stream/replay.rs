@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::schema::{Written, apply_delta, decode_state, unmark};
+use crate::schema::{Written, apply_delta, decode_state, deltas_of, unmark};
 use crate::state::State;
 
 const UNREAD: &str = "no state was read before the step";
@@ -73,6 +73,16 @@ impl<S: State> Replay for Replaying<S> {
     }
 
     fn apply(&mut self, delta: &[u8]) -> Result<(), BoxError> {
+        deltas_of(delta).try_for_each(|part| self.apply_part(part))
+    }
+
+    fn value(&self) -> Result<Value, BoxError> {
+        Ok(serde_json::to_value(self.read()?)?)
+    }
+}
+
+impl<S: State> Replaying<S> {
+    fn apply_part(&mut self, delta: &[u8]) -> Result<(), BoxError> {
         if self.state.is_none() && unmark(delta).0 < S::VERSION {
             if self.older.is_empty() {
                 return Err(UNREAD.into());
@@ -88,9 +98,5 @@ impl<S: State> Replay for Replaying<S> {
         apply_delta(&mut state, delta)?;
         self.state = Some(state);
         Ok(())
-    }
-
-    fn value(&self) -> Result<Value, BoxError> {
-        Ok(serde_json::to_value(self.read()?)?)
     }
 }

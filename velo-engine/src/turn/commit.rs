@@ -16,7 +16,7 @@ use crate::metrics;
 use crate::next::{Next, Route, Target};
 use crate::observed::Happening;
 use crate::places::Placed;
-use crate::schema::{encode_state, unmark};
+use crate::schema::{encode_state, join_deltas, unmark};
 use crate::state::State;
 use crate::store::{self, Backoff};
 use crate::stored::{Control, decode_outcome, encode_delta, encode_outcome};
@@ -53,6 +53,8 @@ struct Left {
     items: ItemWrites,
     /// Signals that the node took.
     signals: Vec<i64>,
+    /// Updates that are part of the step.
+    updates: Vec<i64>,
 }
 
 impl Left {
@@ -67,12 +69,34 @@ impl Left {
             emitted: scene.take_emitted(),
             items: scene.take_items(),
             signals: scene.taken(),
+            updates: Vec::new(),
         })
+    }
+
+    /// Of a step that no attempt commits.
+    fn by_nobody() -> Self {
+        Self {
+            transaction: None,
+            emitted: Vec::new(),
+            items: ItemWrites::default(),
+            signals: Vec::new(),
+            updates: Vec::new(),
+        }
+    }
+
+    /// With the updates that were accepted since the newest step, which the next one has.
+    fn with_updates<S: State>(mut self, place: &Place<S>) -> Self {
+        let numbers = place.amendments.iter().map(|amendment| amendment.number);
+        self.updates = numbers.collect();
+        self
     }
 
     /// Whether nothing but what is in the transaction is to be written with the step.
     fn is_unwritten(&self) -> bool {
-        self.emitted.is_empty() && self.signals.is_empty() && self.items.is_empty()
+        self.emitted.is_empty()
+            && self.signals.is_empty()
+            && self.items.is_empty()
+            && self.updates.is_empty()
     }
 
     fn is_nothing(&self) -> bool {
@@ -98,7 +122,7 @@ impl<S: State> Turn<'_, S> {
         scene: &Scene,
     ) -> Committed {
         let left = match Left::by(scene) {
-            Ok(left) => left,
+            Ok(left) => left.with_updates(place),
             Err(error) => return error.into(),
         };
         let task = task_number(index);
@@ -151,7 +175,17 @@ impl<S: State> Turn<'_, S> {
     pub(super) async fn commit_stored(&self, place: &mut Place<S>) -> Flow {
         let outcomes = place.outcomes.values().cloned().collect();
         let node = place.checkpoint.tasks[0].node.clone();
+        let left = Left::by_nobody().with_updates(place);
         let error = match self.take(place, outcomes) {
+            Ok((row, taken)) if !left.is_nothing() => {
+                return match self.commit_with(left, &row, None).await {
+                    Ok(verdict) => self.flow(place, taken, verdict).await,
+                    Err(Committed::Failed(error)) => {
+                        Flow::End(self.refuse(place, 0, &node, error).await)
+                    }
+                    Err(_) => Flow::Reload,
+                };
+            }
             Ok((row, taken)) => match self.setting.commit.commit(row).await {
                 Ok(verdict) => return self.flow(place, taken, verdict).await,
                 Err(error) => NodeError::of(NodeErrorKind::Refused, &error),
@@ -211,7 +245,9 @@ impl<S: State> Turn<'_, S> {
         let refused = |error: &(dyn std::error::Error + 'static)| {
             NodeError::of(NodeErrorKind::Refused, error)
         };
-        let delta = encode_delta(&outcomes).map_err(|error| refused(&error))?;
+        let own = encode_delta(&outcomes).map_err(|error| refused(&error))?;
+        let before = place.amendments.iter().map(|amendment| &*amendment.writes);
+        let delta = join_deltas(before, own);
         let limits = self.setting.vault.limits();
         let writers = self.check_outcomes(place, &outcomes, delta.len())?;
         let checkpoint = Arc::make_mut(&mut place.checkpoint);
@@ -388,6 +424,14 @@ impl<S: State> Turn<'_, S> {
                     return Err(sqlx::Error::WorkerCrashed);
                 }
             }
+            if !left.updates.is_empty() {
+                let run = self.lease.run;
+                let used = store::update::use_updates(&mut transaction, run, &left.updates, seq);
+                // As above.
+                if !used.await? {
+                    return Err(sqlx::Error::WorkerCrashed);
+                }
+            }
             Ok(transaction)
         };
         opened.await.map_err(|error: sqlx::Error| broken(&error))
@@ -467,12 +511,7 @@ impl<S: State> Turn<'_, S> {
         loop {
             // What the node wrote itself was in the first transaction; without that, a second may do.
             let was_untouched = left.as_ref().is_none_or(Left::is_nothing);
-            let given = left.take().unwrap_or(Left {
-                transaction: None,
-                emitted: Vec::new(),
-                items: ItemWrites::default(),
-                signals: Vec::new(),
-            });
+            let given = left.take().unwrap_or_else(Left::by_nobody);
             match self.add_outcome(given, seq, task, &bytes).await {
                 Ok(Some(true)) => {
                     place.outcomes.insert(task, outcome);

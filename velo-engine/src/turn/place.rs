@@ -15,6 +15,7 @@ use crate::schema::{ReplayError, Written};
 use crate::shape::Shape;
 use crate::state::State;
 use crate::store::load::{Halt, Stored};
+use crate::store::update::OpenUpdate;
 use crate::store::wait::{StoredSignal, StoredWait};
 use crate::stored::{Control, decode_outcome};
 
@@ -43,6 +44,10 @@ pub(super) struct Place<S: State> {
     pub(super) held_up: VecDeque<HeldUp>,
     /// Messages that no step has used.
     pub(super) signals: Arc<Mutex<Vec<StoredSignal>>>,
+    /// Updates that were accepted since the newest step. The checkpoint's state has them.
+    pub(super) amendments: Vec<Amendment>,
+    /// Updates that are to be answered.
+    pub(super) updates: Vec<OpenUpdate>,
     /// What is to happen before the next step.
     pub(super) halt: Option<Halt>,
     /// Whether somebody resumed the run after its newest step.
@@ -51,6 +56,14 @@ pub(super) struct Place<S: State> {
     pub(super) losses: u32,
     /// How old the step's tasks were, and when that was read.
     age: (Duration, Instant),
+}
+
+/// An update that was accepted, to be part of the next step.
+#[derive(Debug, Clone)]
+pub(super) struct Amendment {
+    pub(super) number: i64,
+    /// As a step's delta.
+    pub(super) writes: Vec<u8>,
 }
 
 /// A task that waits for a permit.
@@ -128,9 +141,12 @@ impl<S: State> Place<S> {
                 .steps
                 .iter()
                 .skip(1)
+                .filter(|step| step.update.is_none())
                 .map(|step| step.delta.len())
                 .sum(),
             is_older: written(&stored.steps).is_older::<S>(),
+            amendments: amendments(&stored.steps),
+            updates: stored.updates,
             checkpoint: Arc::new(checkpoint),
             memos,
             outcomes,
@@ -295,12 +311,23 @@ impl<S: State> Place<S> {
         let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
         signals.iter_mut().for_each(|signal| signal.kept = None);
         drop(signals);
+        self.amendments.clear();
         self.is_resumed = false;
         self.held_up.clear();
         self.crashes = 0;
         self.losses = 0;
         self.age = (Duration::ZERO, Instant::now());
     }
+}
+
+fn amendments(steps: &[crate::store::load::StoredStep]) -> Vec<Amendment> {
+    let accepted = steps.iter().filter_map(|step| {
+        Some(Amendment {
+            number: step.update.as_ref()?.number,
+            writes: step.delta.clone(),
+        })
+    });
+    accepted.collect()
 }
 
 /// What these steps, the first of which has a snapshot, have written.
@@ -328,11 +355,12 @@ pub(crate) fn checkpoint<S: State>(stored: &Stored) -> Result<Checkpoint<S>, Rep
     checkpoint_of(&stored.steps)
 }
 
-/// The checkpoint after the last of these steps, the first of which has a snapshot.
+/// The checkpoint after the last of these steps, the first of which has a snapshot, and the updates after it.
 pub(crate) fn checkpoint_of<S: State>(
     steps: &[crate::store::load::StoredStep],
 ) -> Result<Checkpoint<S>, ReplayError> {
-    let last = steps.last().expect("a run has at least its first step");
+    let last = steps.iter().rfind(|step| step.update.is_none());
+    let last = last.expect("a run has at least its first step");
     let state = written(steps).restore()?;
     let control = Control::decode(last.control.as_deref().unwrap_or_default())?;
     let step = u64::try_from(last.seq).unwrap_or(0);

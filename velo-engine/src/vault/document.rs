@@ -16,7 +16,7 @@ enum Form {
 }
 
 /// Every column of payloads: the rows of a document, the column, what its [`Home`] is called, and its form.
-const COLUMNS: [(&str, &str, &str, Form); 12] = [
+const COLUMNS: [(&str, &str, &str, Form); 15] = [
     ("steps", "delta", "delta", Form::Bytes),
     ("steps", "control", "control", Form::Bytes),
     ("steps", "snapshot", "snapshot", Form::Bytes),
@@ -27,6 +27,9 @@ const COLUMNS: [(&str, &str, &str, Form); 12] = [
     ("waits", "answer", "answer", Form::Json),
     ("waits", "refusal", "refusal", Form::Text),
     ("signals", "payload", "signal", Form::Json),
+    ("updates", "request", "update request", Form::Json),
+    ("updates", "answer", "update answer", Form::Json),
+    ("updates", "writes", "update writes", Form::Bytes),
     ("failures", "error", "failure", Form::Json),
     ("events", "body", "event", Form::Json),
 ];
@@ -111,6 +114,9 @@ fn home<'a>(what: &'static str, run: RunId, row: &'a Map<String, Value>) -> Home
         "failure" => Home::of_run(run, what),
         "signal" => Home::named_of_run(run, what, text("name")),
         "event" => Home::named_of_run(run, what, text("kind")),
+        "update request" | "update answer" | "update writes" => {
+            Home::named_of_run(run, what, text("key"))
+        }
         "outcome" => Home::of_task(run, number("seq"), number("task"), what, ""),
         _ => Home::of_task(run, number("seq"), number("task"), what, text("name")),
     }

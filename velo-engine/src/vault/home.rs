@@ -60,7 +60,9 @@ impl<'a> Home<'a> {
         match what {
             "delta" | "control" | "snapshot" => Self::of_step(run, seq, what),
             "failure" | "error" => Self::of_run(run, what),
-            "signal" | "event" => Self::named_of_run(run, what, name),
+            "signal" | "event" | "update request" | "update answer" | "update writes" => {
+                Self::named_of_run(run, what, name)
+            }
             "schedule control" | "schedule state" | "blob" | "item" => Self::named(what, name),
             _ => Self::of_task(run, seq, task, what, name),
         }

@@ -38,11 +38,20 @@ impl Vault {
             let home = Home::named_of_run(run, "signal", &signal.name);
             self.open_json(home, &mut signal.payload)?;
         }
+        for update in &mut stored.updates {
+            let home = Home::named_of_run(run, "update request", &update.key);
+            self.open_json(home, &mut update.request)?;
+        }
         Ok(())
     }
 
     pub(crate) fn open_steps(&self, run: RunId, steps: &mut [StoredStep]) -> Result<(), SealError> {
         for step in steps {
+            if let Some(update) = &step.update {
+                let home = Home::named_of_run(run, "update writes", &update.key);
+                self.open(home, &mut step.delta)?;
+                continue;
+            }
             self.open(Home::of_step(run, step.seq, "delta"), &mut step.delta)?;
             if let Some(control) = &mut step.control {
                 self.open(Home::of_step(run, step.seq, "control"), control)?;

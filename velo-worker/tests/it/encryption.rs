@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use velo_engine::codec::{Keyring, SealError};
 use velo_engine::prelude::*;
 use velo_engine::schedule::{Spec, fire_due};
-use velo_engine::{Engine, Reencrypted, RunExport, Why, test_kit};
+use velo_engine::{Engine, Reencrypted, RunExport, UpdateKey, Why, test_kit};
 
 use crate::support::{Beside, Log, line, settled, until, worker};
 
@@ -19,6 +19,7 @@ const EACH: NodeKey<Log, String> = NodeKey::new("each");
 const TALK: NodeKey<Log> = NodeKey::new("talk");
 const FAIL: NodeKey<Log> = NodeKey::new("fail");
 const PART: NodeKey<Log> = NodeKey::new("part");
+const NOTE: UpdateKey<Log, String, String> = UpdateKey::new("note");
 
 pub(crate) fn ring(id: &str, byte: u8) -> Keyring {
     Keyring::new(id, &[byte; 32]).unwrap()
@@ -87,6 +88,12 @@ pub(crate) fn everything() -> Graph<Log> {
         .edge(EACH, TALK)
         .edge(TALK, FAIL)
         .child(&child)
+        .on_update(NOTE, |_, text| {
+            if text == marked("bad") {
+                return Err(marked("refused").into());
+            }
+            Ok((line(text.clone()), text).into())
+        })
         .compile()
         .unwrap()
 }
@@ -116,6 +123,12 @@ pub(crate) async fn lived(engine: &Engine) -> RunId {
         .await
         .unwrap();
     until(async || open().await.iter().any(|found| found.refusal.is_some())).await;
+    for _ in 0..2 {
+        let noted = engine.update(run, NOTE, marked("noted")).id("once").await;
+        assert_eq!(noted.unwrap(), marked("noted"));
+    }
+    let bad = engine.update(run, NOTE, marked("bad")).await.unwrap_err();
+    assert!(bad.to_string().contains(&marked("refused")), "{bad}");
     let question = open().await.remove(0);
     assert_eq!(question.schema, Some(json!({ "title": marked("schema") })));
     engine.answer(&question, &marked("answer")).await.unwrap();
@@ -190,6 +203,9 @@ async fn with_a_codec_no_table_shows_what_is_in_any_payload() {
             "outcome.outcome",
             "piece.body",
             "run.error",
+            "run_update.answer",
+            "run_update.request",
+            "run_update.writes",
             "schedule.state",
             "signal.payload",
             "step.control",
@@ -221,6 +237,7 @@ async fn with_a_codec_no_table_shows_what_is_in_any_payload() {
             marked("kept"),
             marked("one"),
             marked("two"),
+            marked("noted"),
             [
                 marked("answer"),
                 marked("word"),
@@ -418,7 +435,7 @@ async fn a_pass_that_is_cut_off_in_the_middle_leaves_every_payload_readable() {
         let dropped = tokio::time::timeout(Duration::from_millis(1), call);
         drop(dropped.await);
         let log: Log = rotating.state(run).await.unwrap();
-        assert_eq!(log.lines.len(), 6);
+        assert_eq!(log.lines.len(), 7);
     }
     assert_eq!(pass(&rotating).await.unreadable, 0);
     assert_eq!(pass(&rotating).await, Reencrypted::default());

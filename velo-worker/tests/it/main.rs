@@ -37,6 +37,7 @@ mod support;
 mod surviving;
 mod threads;
 mod tracing_runs;
+mod updating;
 mod values;
 mod versions;
 mod waiting;
