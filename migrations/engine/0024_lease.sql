@@ -121,6 +121,7 @@ begin
           and not exists (select from velo.failure x where x.run_id = g.run_id)
           and not exists (select from velo.wait x where x.run_id = g.run_id)
           and not exists (select from velo.signal x where x.run_id = g.run_id)
+          and not exists (select from velo.run_update x where x.run_id = g.run_id)
     ) f on true;
 end $$;
 

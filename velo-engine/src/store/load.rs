@@ -294,6 +294,7 @@ impl From<First> for Stored {
                 delta: Vec::new(),
                 control: Some(first.control),
                 snapshot: Some(first.snapshot),
+                update: None,
             }],
             trace: first.trace,
             shape: first.shape,
