@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use velo_agents::agency::Agency;
-use velo_engine::{Outline, RunId};
+use velo_engine::{Outline, RunId, nearest};
 
 use crate::args::{DrawArgs, GraphArgs, HouseArgs, Picture};
 use crate::exit::{Exit, Failure, chain};
@@ -67,12 +67,19 @@ async fn outline(agency: &Agency, code: &str) -> Result<Outline, Failure> {
     if code == agency.planning().code() {
         return Ok(agency.planning().shape().outline());
     }
-    let found = agency.engine().outline(code).await;
-    found.map_err(|error| failed(&error))?.ok_or_else(|| {
-        Failure::unusable(format!(
-            "no worker has told what the graph {code} is like: velo graph lists those that can be drawn"
-        ))
-    })
+    let engine = agency.engine();
+    let found = engine.outline(code).await;
+    if let Some(found) = found.map_err(|error| failed(&error))? {
+        return Ok(found);
+    }
+    let mut known = engine.outlines("", LISTED).await.unwrap_or_default();
+    known.push(agency.planning().code().to_owned());
+    let meant = nearest(code, known.iter().map(String::as_str));
+    let meant = meant.map(|meant| format!("; did you mean {meant}?"));
+    Err(Failure::unusable(format!(
+        "no worker has told what the graph {code} is like: velo graph lists those that can be drawn{}",
+        meant.unwrap_or_default()
+    )))
 }
 
 async fn put(picture: &str, file: Option<&Path>) -> Result<Exit, Failure> {

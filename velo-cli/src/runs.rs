@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use velo_agents::agency::Agency;
 use velo_engine::{
-    Engine, EngineError, ListedQuestion, Question, QuestionFilter, Run, RunId, RunStatus,
+    Engine, EngineError, ListedQuestion, Question, QuestionFilter, Run, RunId, RunStatus, Why,
+    nearest,
 };
 
 use crate::args::{HouseArgs, Mode, Picture, RunsArgs, RunsCommand};
@@ -227,9 +228,22 @@ async fn act(agency: &Agency, runs: RunsArgs) -> Result<Exit, Failure> {
                 .await;
             sent.map_err(|error| failed(&error))?;
             done(as_json, id, "the message is sent");
+            // It is kept until somebody waits for it, which nobody may ever do.
+            if let Ok(Why::Waiting { signals, .. }) = engine.why(id).await
+                && let Some(meant) = misnamed(&name, &signals)
+            {
+                eprintln!("the run waits for `{meant}` and not for `{name}`; did you mean that?");
+            }
         }
     }
     Ok(Exit::Done)
+}
+
+/// The message that was probably meant, when the run waits for another one than was sent.
+fn misnamed<'a>(name: &str, waited_for: &'a [String]) -> Option<&'a str> {
+    let is_awaited = waited_for.iter().any(|known| known == name);
+    let meant = || nearest(name, waited_for.iter().map(String::as_str));
+    if is_awaited { None } else { meant() }
 }
 
 fn list(found: &[Run], as_json: bool) {

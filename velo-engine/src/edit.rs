@@ -8,6 +8,7 @@ use crate::code::graph_of;
 use crate::engine::{Engine, EngineError};
 use crate::fork::Edit;
 use crate::graph::Graph;
+use crate::near::nearest;
 use crate::next::{Next, Route};
 use crate::node::NodeKey;
 use crate::run_id::RunId;
@@ -90,6 +91,7 @@ impl<S: State> StateEdit<'_, S> {
         self.node = Some(known.ok_or_else(|| EngineError::NoNode {
             graph: self.graph.code().to_owned(),
             node: name.to_owned(),
+            near: nearest(name, self.graph.shape().nodes()).map(str::to_owned),
         })?);
         Ok(self)
     }

@@ -15,6 +15,7 @@ use crate::gate::BadAllowance;
 use crate::graph::Graph;
 use crate::history::HistoryStep;
 use crate::limits::{Limits, TooLarge};
+use crate::near::{Hint, nearest};
 use crate::places::Places;
 use crate::run_id::RunId;
 use crate::start::Start;
@@ -522,12 +523,14 @@ pub enum EngineError {
         seq: i32,
     },
     /// The graph has no node of this name.
-    #[error("the graph {graph} has no node `{node}`")]
+    #[error("the graph {graph} has no node `{node}`{}", Hint(.near.as_deref()))]
     NoNode {
         /// The graph's name and version.
         graph: String,
         /// The node.
         node: String,
+        /// The one that was probably meant.
+        near: Option<String>,
     },
     /// The run is one of another graph than the given one.
     #[error("run {run} is one of the graph `{graph}` and not of `{given}`: give that graph")]
@@ -670,17 +673,19 @@ pub enum EngineError {
         source: serde_json::Error,
     },
     /// A breakpoint is at a node that the graph does not have.
-    #[error("the graph {graph} has no node `{node}`: give a breakpoint at one that it has")]
+    #[error("the graph {graph} has no node `{node}`: give a breakpoint at one that it has{}", Hint(.near.as_deref()))]
     UnknownNode {
         /// The graph.
         graph: String,
         /// The node.
         node: String,
+        /// The one that was probably meant.
+        near: Option<String>,
     },
     /// The question is not open.
     #[error(
         "the question `{name}` of run {run} is not open: it was answered, has expired, or the run went on; \
-         open now: {}", listed(.open)
+         open now: {}{}", listed(.open), Hint(nearest(.name, .open.iter().map(String::as_str)))
     )]
     NotOpen {
         /// The run.

@@ -54,6 +54,10 @@ pub struct NodeError {
     /// What it is to a [retry policy of its own](crate::GraphBuilder::retry_when).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// The Rust type of the error that it was made from by `?`, [`Again`] or [`from`](From::from), for people and
+    /// for [`FailureClass::of`](crate::FailureClass::of).
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<String>,
 }
 
 /// What a [`NodeError`] means for the next attempt.
@@ -103,6 +107,7 @@ impl NodeError {
             message: storable(&message.into()),
             causes: Vec::new(),
             class: None,
+            error_type: None,
         }
     }
 
@@ -118,6 +123,7 @@ impl NodeError {
                 .map(|cause| storable(&cause.to_string()))
                 .collect(),
             class: None,
+            error_type: None,
         }
     }
 
@@ -149,6 +155,7 @@ impl NodeError {
     pub(crate) fn storable(mut self) -> Self {
         self.message = storable(&self.message);
         self.class = self.class.map(|class| storable(&class));
+        self.error_type = self.error_type.map(|name| storable(&name));
         self.causes.truncate(CAUSES_MAX);
         self.causes
             .iter_mut()
@@ -169,7 +176,10 @@ impl NodeError {
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for NodeError {
     fn from(error: E) -> Self {
-        Self::of(NodeErrorKind::Transient, &error)
+        Self {
+            error_type: Some(storable(std::any::type_name::<E>())),
+            ..Self::of(NodeErrorKind::Transient, &error)
+        }
     }
 }
 

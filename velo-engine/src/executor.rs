@@ -6,6 +6,7 @@ mod arrivals;
 mod plan;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,6 +50,9 @@ pub struct Task {
     pub send: Option<u32>,
     /// The payload of a send.
     pub input: Option<Value>,
+    /// How long an attempt may take, when the [send says so](crate::Next::send_within).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Duration>,
 }
 
 /// A step that cannot be taken. The checkpoint before it still holds.

@@ -247,6 +247,7 @@ impl<S: State> Edit<S> {
                 node: node.to_owned(),
                 send: None,
                 input: None,
+                within: None,
             }];
             let outcome = Next {
                 updates: self.updates,

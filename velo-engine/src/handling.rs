@@ -24,9 +24,26 @@ pub enum FailureClass {
     Panic,
     /// Errors that were given this class by [`NodeError::classed`].
     Named(&'static str),
+    /// Errors that were made from this Rust type; see [`of`](Self::of).
+    Typed(&'static str),
 }
 
 impl FailureClass {
+    /// Errors that `?`, [`Again`](crate::Again) or [`NodeError::from`] has made from an `E`, itself and not one of its
+    /// causes. What is compared is the type's name at the moment of the failure, by the code that has failed.
+    ///
+    /// ```
+    /// use velo_engine::{FailureClass, NodeError};
+    ///
+    /// let timed_out = FailureClass::of::<std::io::Error>();
+    /// let failed = NodeError::from(std::io::Error::other("no answer"));
+    /// assert!(timed_out.has(&failed) && !FailureClass::of::<std::fmt::Error>().has(&failed));
+    /// ```
+    #[must_use]
+    pub fn of<E: std::error::Error + 'static>() -> Self {
+        Self::Typed(std::any::type_name::<E>())
+    }
+
     /// Whether the error is one of this class.
     #[must_use]
     pub fn has(self, error: &NodeError) -> bool {
@@ -36,6 +53,7 @@ impl FailureClass {
             Self::TimedOut => matches!(error.kind, NodeErrorKind::TimedOut { .. }),
             Self::Panic => error.kind == NodeErrorKind::Panic,
             Self::Named(name) => error.class.as_deref() == Some(name),
+            Self::Typed(name) => error.error_type.as_deref() == Some(name),
         }
     }
 }
@@ -104,6 +122,7 @@ impl<S: State> GraphBuilder<S> {
     ///     .node(WRITE, write)
     ///     .retry_when(WRITE, "rate_limit", patient)
     ///     .retry_when(WRITE, FailureClass::Panic, RetryPolicy::never())
+    ///     .retry_when(WRITE, FailureClass::of::<std::io::Error>(), RetryPolicy::default())
     ///     .start(WRITE)
     ///     .compile()?;
     /// # Ok::<(), velo_engine::ShapeErrors>(())

@@ -1,5 +1,7 @@
 //! What a run has done, step by step, for people.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -25,6 +27,10 @@ pub struct HistoryStep {
     pub writes: Value,
     /// The nodes of the next step.
     pub next: Vec<String>,
+    /// By their places in `next`, how many milliseconds attempts of tasks may take that were
+    /// [sent with a time](crate::Next::send_within).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub within_ms: BTreeMap<usize, u64>,
 }
 
 impl HistoryStep {
@@ -42,6 +48,7 @@ impl HistoryStep {
             },
             writes: show_delta(&stored.delta)?,
             next: control.nodes(),
+            within_ms: control.times(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! What a node returns: what it writes, and where the run goes.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -30,7 +32,16 @@ pub(crate) enum Route {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Target {
     Goto(&'static str),
-    Send(&'static str, Result<Value, String>),
+    Send(&'static str, Sent),
+}
+
+/// What is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sent {
+    /// The payload, or why it has no JSON form.
+    pub(crate) input: Result<Value, String>,
+    /// How long an attempt of the task may take, in place of what the graph says.
+    pub(crate) within: Option<Duration>,
 }
 
 impl<S: State> Next<S> {
@@ -62,6 +73,31 @@ impl<S: State> Next<S> {
     #[must_use]
     pub fn send<I: Serialize>(node: NodeKey<S, I>, input: I) -> Self {
         Self::end().and_send(node, input)
+    }
+
+    /// As [`send`](Self::send), and an attempt of the task may take `time`, whatever the node's
+    /// [`start_to_close`](crate::TimeLimit::start_to_close) says; its other limits hold as they are. The time is stored
+    /// with the task, in whole milliseconds: it holds for each attempt, in whatever worker, and in forks.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::prelude::*;
+    /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// # struct Pages { urls: Vec<String> }
+    /// const FETCH: NodeKey<Pages, String> = NodeKey::new("fetch");
+    ///
+    /// async fn plan(cx: Context<Pages>) -> NodeResult<Pages> {
+    ///     let sends = cx.state().urls.iter().map(|url| {
+    ///         let patience = if url.ends_with(".pdf") { 120 } else { 10 };
+    ///         Next::send_within(FETCH, url.clone(), Duration::from_secs(patience))
+    ///     });
+    ///     Ok(sends.collect())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn send_within<I: Serialize>(node: NodeKey<S, I>, input: I, time: Duration) -> Self {
+        Self::end().and_send_within(node, input, time)
     }
 
     /// Writes nothing and starts one task of `node` for each input; with no input at all, this branch
@@ -99,8 +135,29 @@ impl<S: State> Next<S> {
     /// Also starts one task of `node` with its own `input`.
     #[must_use]
     pub fn and_send<I: Serialize>(self, node: NodeKey<S, I>, input: I) -> Self {
-        let input = storable::to_value("payload", &input).map_err(|error| error.to_string());
-        self.and(Target::Send(node.name(), input))
+        self.and_sent(node, &input, None)
+    }
+
+    /// Also starts one task of `node` with its own `input`, each attempt of which may take `time`; see
+    /// [`send_within`](Self::send_within).
+    #[must_use]
+    pub fn and_send_within<I: Serialize>(
+        self,
+        node: NodeKey<S, I>,
+        input: I,
+        time: Duration,
+    ) -> Self {
+        self.and_sent(node, &input, Some(time))
+    }
+
+    fn and_sent<I: Serialize>(
+        self,
+        node: NodeKey<S, I>,
+        input: &I,
+        within: Option<Duration>,
+    ) -> Self {
+        let input = storable::to_value("payload", input).map_err(|error| error.to_string());
+        self.and(Target::Send(node.name(), Sent { input, within }))
     }
 
     /// Also writes `update`, after what is written already.

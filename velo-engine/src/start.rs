@@ -16,6 +16,7 @@ use crate::failpoint;
 use crate::fork::Origin;
 use crate::graph::Graph;
 use crate::limits::{Limits, TooLarge};
+use crate::near::nearest;
 use crate::next::Next;
 use crate::node::NodeKey;
 use crate::run_id::RunId;
@@ -479,6 +480,7 @@ impl<S: State> Start<'_, S> {
             return Err(EngineError::UnknownNode {
                 graph: self.graph.code().to_owned(),
                 node: node.clone(),
+                near: nearest(node, shape.nodes()).map(str::to_owned),
             });
         }
         let step_limit = self.terms.step_limit;

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::near::{Hint, nearest};
 use crate::rule::FieldRule;
 use crate::schema::{ReplayError, Written};
 use crate::storable::{self, BadValue};
@@ -203,10 +204,15 @@ pub enum CodecError {
     #[error(transparent)]
     BadValue(#[from] BadValue),
     /// What is stored names a field or node that the code does not have.
-    #[error("the stored run names `{field}`, which the code does not have: was it renamed?")]
+    #[error(
+        "the stored run names `{field}`, which the code does not have: was it renamed?{}",
+        Hint(.near.as_deref())
+    )]
     UnknownField {
         /// The field or node.
         field: String,
+        /// The one that was probably meant.
+        near: Option<String>,
     },
 }
 
@@ -295,10 +301,14 @@ impl StoredWrite {
         })
     }
 
-    /// The error for a name that is no field.
+    /// The error for a name that is none of the `known` fields.
     #[must_use]
-    pub fn unknown_field(self) -> CodecError {
-        CodecError::UnknownField { field: self.0 }
+    pub fn unknown_field(self, known: &[&str]) -> CodecError {
+        let near = nearest(&self.0, known.iter().copied()).map(str::to_owned);
+        CodecError::UnknownField {
+            field: self.0,
+            near,
+        }
     }
 }
 

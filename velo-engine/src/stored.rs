@@ -3,6 +3,7 @@
 //! Short names, since they are in every row.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::breakpoint::Breakpoints;
 use crate::executor::{Arrivals, Checkpoint, Task};
-use crate::next::{Next, Route, Target};
+use crate::next::{Next, Route, Sent, Target};
 use crate::schema::{ReplayError, deltas_of, mark, unmark};
 use crate::shape::Shape;
 use crate::state::{CodecError, State, Update};
@@ -44,6 +45,13 @@ pub(crate) struct StoredTask {
     send: Option<u32>,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub(crate) input: Option<Value>,
+    /// Milliseconds that an attempt may take.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    within: Option<u64>,
+}
+
+fn stored_time(time: Duration) -> u64 {
+    u64::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
 impl Control {
@@ -73,6 +81,7 @@ impl Control {
             node: task.node.clone(),
             send: task.send,
             input: task.input.clone(),
+            within: task.within.map(stored_time),
         };
         Self {
             tasks: checkpoint.tasks.iter().map(stored).collect(),
@@ -88,6 +97,14 @@ impl Control {
     /// The nodes that are next, those of sends as often as they were sent.
     pub(crate) fn nodes(&self) -> Vec<String> {
         self.tasks.iter().map(|task| task.node.clone()).collect()
+    }
+
+    /// By their places among the nodes that are next, how many milliseconds attempts of sends may take.
+    pub(crate) fn times(&self) -> BTreeMap<usize, u64> {
+        let times = self.tasks.iter().map(|task| task.within).enumerate();
+        times
+            .filter_map(|(place, within)| Some((place, within?)))
+            .collect()
     }
 
     /// The deferred nodes, those of sends as often as they were sent.
@@ -114,6 +131,7 @@ impl Control {
             // A payload of null is told from none by the number of the send.
             input: stored.input.or_else(|| stored.send.map(|_| Value::Null)),
             send: stored.send,
+            within: stored.within.map(Duration::from_millis),
         };
         Checkpoint {
             step,
@@ -186,6 +204,8 @@ struct StoredTarget {
     is_send: bool,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     input: Option<Value>,
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    within: Option<u64>,
 }
 
 /// The outcome of a task that has written nothing and follows its edges, whatever the state.
@@ -215,12 +235,14 @@ fn stored_target(target: &Target) -> StoredTarget {
             node: (*node).to_owned(),
             is_send: false,
             input: None,
+            within: None,
         },
         // A payload without a JSON form never gets here: the outcome is refused before.
-        Target::Send(node, input) => StoredTarget {
+        Target::Send(node, sent) => StoredTarget {
             node: (*node).to_owned(),
             is_send: true,
-            input: input.clone().ok(),
+            input: sent.input.clone().ok(),
+            within: sent.within.map(stored_time),
         },
     }
 }
@@ -247,7 +269,11 @@ pub(crate) fn decode_outcome<S: State>(
             .node_name(&stored.node)
             .ok_or(ReplayError::NoNode { node: stored.node })?;
         Ok(if stored.is_send {
-            Target::Send(node, Ok(stored.input.unwrap_or(Value::Null)))
+            let sent = Sent {
+                input: Ok(stored.input.unwrap_or(Value::Null)),
+                within: stored.within.map(Duration::from_millis),
+            };
+            Target::Send(node, sent)
         } else {
             Target::Goto(node)
         })

@@ -25,9 +25,14 @@ const CHARGE: NodeKey<Shop> = NodeKey::new("charge");
 const APPROVE: NodeKey<Shop> = NodeKey::new("approve");
 const WISH: UpdateKey<Shop, String, usize> = UpdateKey::new("wish");
 
+/// So large that it is stored apart from the result, the update and the state that it is in.
+fn greeting() -> String {
+    "hello".repeat(14_000)
+}
+
 async fn open(cx: Context<Shop>) -> NodeResult<Shop> {
     let greeting: String = cx
-        .step("greet", async |_| Ok::<_, NodeError>("hello".to_owned()))
+        .step("greet", async |_| Ok::<_, NodeError>(greeting()))
         .await?;
     let both = Next::send_all(PACK, [1, 2]);
     Ok(both.and_update(Shop::update().greeting(greeting)))

@@ -15,6 +15,7 @@ mod otel;
 mod outage;
 mod past;
 mod private;
+mod questions;
 mod resuming;
 mod retention;
 mod schedules;

@@ -191,7 +191,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
                     match stored.field() {
                         #(#stored => #decodes,)*
                         #(#removed => (),)*
-                        _ => return ::std::result::Result::Err(stored.unknown_field()),
+                        _ => return ::std::result::Result::Err(stored.unknown_field(&[#(#names),*])),
                     }
                 }
                 ::std::result::Result::Ok(update)

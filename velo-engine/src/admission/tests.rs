@@ -26,6 +26,7 @@ fn admission(nodes: &[&str]) -> Admission {
         node: (*node).to_owned(),
         send: None,
         input: None,
+        within: None,
     };
     let tasks: Vec<Task> = nodes.iter().map(task).collect();
     Admission::new(&shape, &tasks, 0..tasks.len())

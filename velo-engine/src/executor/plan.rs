@@ -1,11 +1,12 @@
 //! Planning the next step from the routes that the tasks of this one took.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{AdvanceError, Arrivals, Task};
-use crate::next::{Route, Target};
+use crate::next::{Route, Sent, Target};
 use crate::shape::Shape;
 use crate::state::State;
 
@@ -24,7 +25,14 @@ pub(super) struct Plan<'a, S> {
 #[derive(Debug, Default)]
 struct Led {
     nodes: BTreeSet<String>,
-    sends: Vec<(String, Value)>,
+    sends: Vec<(String, Payload)>,
+}
+
+/// What a send brings.
+#[derive(Debug)]
+pub(super) struct Payload {
+    input: Value,
+    within: Option<Duration>,
 }
 
 /// What a step leaves beside its state.
@@ -50,21 +58,24 @@ impl<'a, S: State> Plan<'a, S> {
         };
         for task in deferred {
             // A payload of null is told from none by the number of the send.
-            let input = task.send.map(|_| task.input.clone().unwrap_or_default());
-            plan.deferred.add(task.node.clone(), input);
+            let sent = task.send.map(|_| Payload {
+                input: task.input.clone().unwrap_or_default(),
+                within: task.within,
+            });
+            plan.deferred.add(task.node.clone(), sent);
         }
         plan
     }
 
     /// Leads to `node`, now or when nothing else is left.
-    pub(super) fn lead_to(&mut self, node: &str, input: Option<Value>) {
+    pub(super) fn lead_to(&mut self, node: &str, sent: Option<Payload>) {
         let is_deferred = self.shape.node(node).is_some_and(|node| node.is_deferred);
         let led = if is_deferred {
             &mut self.deferred
         } else {
             &mut self.now
         };
-        led.add(node.to_owned(), input);
+        led.add(node.to_owned(), sent);
     }
 
     /// Takes the way that a task of `from` chose.
@@ -95,13 +106,13 @@ impl<'a, S: State> Plan<'a, S> {
             }
             match target {
                 Target::Goto(_) => self.lead_to(to, None),
-                Target::Send(_, Ok(input)) => self.lead_to(to, Some(input)),
-                Target::Send(_, Err(reason)) => {
-                    return Err(AdvanceError::BadPayload {
+                Target::Send(_, Sent { input, within }) => {
+                    let input = input.map_err(|reason| AdvanceError::BadPayload {
                         from: from.to_owned(),
                         to: to.to_owned(),
                         reason,
-                    });
+                    })?;
+                    self.lead_to(to, Some(Payload { input, within }));
                 }
             }
         }
@@ -183,9 +194,9 @@ impl<'a, S: State> Plan<'a, S> {
 }
 
 impl Led {
-    fn add(&mut self, node: String, input: Option<Value>) {
-        match input {
-            Some(input) => self.sends.push((node, input)),
+    fn add(&mut self, node: String, sent: Option<Payload>) {
+        match sent {
+            Some(payload) => self.sends.push((node, payload)),
             None => drop(self.nodes.insert(node)),
         }
     }
@@ -205,11 +216,14 @@ impl Led {
             node,
             send: None,
             input: None,
+            within: None,
         });
-        let sends = (0u32..).zip(self.sends).map(|(send, (node, input))| Task {
+        let sends = (0u32..).zip(self.sends);
+        let sends = sends.map(|(send, (node, Payload { input, within }))| Task {
             node,
             send: Some(send),
             input: Some(input),
+            within,
         });
         nodes.chain(sends).collect()
     }

@@ -316,7 +316,7 @@ impl<'a> Counter<'a> {
             code: &self.locked.code,
             priority: self.locked.priority,
             origin: None,
-            lane: None,
+            lane: schedule.queue.as_deref(),
             trace: None,
         };
         start::insert(&mut *self.conn, &new).await?;

@@ -34,6 +34,7 @@ pub struct ScheduleSetup<'a, S: State> {
     spec: Spec,
     start: Start<'a, S>,
     priority: i16,
+    queue: Option<String>,
     overlap: Overlap,
     catch_up: Duration,
     jitter: Duration,
@@ -54,6 +55,7 @@ impl<'a, S: State> ScheduleSetup<'a, S> {
             spec,
             start: engine.start(graph, state),
             priority: 0,
+            queue: None,
             overlap: Overlap::default(),
             catch_up: CATCH_UP_DEFAULT,
             jitter: Duration::ZERO,
@@ -83,6 +85,17 @@ impl<'a, S: State> ScheduleSetup<'a, S> {
     /// Lets runs of a lower number go first; zero otherwise.
     pub fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Starts each run into this queue, as [`Start::queue`](crate::Start::queue) does.
+    ///
+    /// # Panics
+    /// When the name is empty.
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        assert!(!name.is_empty(), "a queue has a name");
+        self.queue = Some(name);
         self
     }
 
@@ -158,6 +171,7 @@ impl<'a, S: State> ScheduleSetup<'a, S> {
             fingerprint: self.graph.fingerprint(),
             code: self.graph.queued(),
             priority: self.priority,
+            lane: self.queue.as_deref(),
             control: &control,
             state: &state,
             spec: serde_json::to_value(&self.spec).expect("texts and numbers are always JSON"),

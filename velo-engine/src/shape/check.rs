@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::builder::{NewJoin, Parts};
 use super::named::Named;
 use super::{JoinRule, NAME_MAX, NODES_MAX, ShapeError, paths};
+use crate::near::nearest;
 
 pub(super) fn errors(parts: &Parts) -> BTreeSet<ShapeError> {
     let mut errors = nodes(&parts.nodes);
@@ -96,7 +97,11 @@ fn mentions(parts: &Parts) -> Vec<ShapeError> {
     let wrong = named.into_iter().filter_map(|(place, node)| {
         let (node, named) = (node.name, node.payload);
         match added.get(node) {
-            None => Some(ShapeError::UnknownNode { place, node }),
+            None => Some(ShapeError::UnknownNode {
+                place,
+                node,
+                near: nearest(node, added.keys().copied()),
+            }),
             Some(added) if *added != named => Some(ShapeError::OtherPayload {
                 place,
                 node,

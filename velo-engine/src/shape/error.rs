@@ -1,6 +1,7 @@
 //! What can be wrong with a graph.
 
 use super::{NAME_MAX, NODES_MAX};
+use crate::near::Hint;
 
 /// What is wrong with a graph; `compile` returns all of it at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -29,12 +30,14 @@ pub enum ShapeError {
     )]
     BadName(&'static str),
     /// An edge, join, route or start names a node that was not added.
-    #[error("{place} names `{node}`, which is not a node of the graph")]
+    #[error("{place} names `{node}`, which is not a node of the graph{}", Hint(*.near))]
     UnknownNode {
         /// Where it is named.
         place: String,
         /// The unknown name.
         node: &'static str,
+        /// The node that was probably meant.
+        near: Option<&'static str>,
     },
     /// Two keys of one name disagree about the payload: what is sent could not be read.
     #[error(

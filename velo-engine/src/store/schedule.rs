@@ -23,6 +23,9 @@ pub struct Schedule {
     pub graph: String,
     /// The graph's version.
     pub version: i32,
+    /// The queue that its runs are started into.
+    #[sqlx(rename = "lane")]
+    pub queue: Option<String>,
     /// When it fires, as stored: `cron` and `zone`, or `every_us` and `phase_us`.
     pub spec: serde_json::Value,
     /// By how many milliseconds its fires may be late on purpose.
@@ -114,6 +117,7 @@ pub(crate) struct NewSchedule<'a> {
     pub(crate) fingerprint: Uuid,
     pub(crate) code: &'a str,
     pub(crate) priority: i16,
+    pub(crate) lane: Option<&'a str>,
     pub(crate) control: &'a [u8],
     pub(crate) state: &'a [u8],
     pub(crate) spec: serde_json::Value,
@@ -129,11 +133,11 @@ pub(crate) const PUT: &str = "\
 -- velo: schedule.put
 insert into velo.schedule as s
   (name, graph, version, fingerprint, code, priority, control, state, spec, jitter_ms, catch_up_ms,
-   overlap, next_at, due_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+   overlap, next_at, due_at, lane)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16)
 on conflict (name) do update
 set graph = excluded.graph, version = excluded.version, fingerprint = excluded.fingerprint,
-    code = excluded.code, priority = excluded.priority, control = excluded.control,
+    code = excluded.code, priority = excluded.priority, lane = excluded.lane, control = excluded.control,
     state = excluded.state, spec = excluded.spec, jitter_ms = excluded.jitter_ms,
     catch_up_ms = excluded.catch_up_ms, overlap = excluded.overlap,
     next_at = case when s.spec = excluded.spec and s.jitter_ms = excluded.jitter_ms
@@ -164,6 +168,7 @@ pub(crate) async fn put(
         .bind(new.next.map(|next| next.fire_at))
         .bind(new.next.map(|next| next.due_at))
         .bind(replaces)
+        .bind(new.lane)
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)
@@ -464,7 +469,7 @@ pub(crate) async fn delete(db: impl PgExecutor<'_>, name: &str) -> Result<bool, 
 
 pub(crate) const GET: &str = "\
 -- velo: schedule.get
-select name, graph, version, spec, jitter_ms, catch_up_ms, overlap, is_paused, note, next_at, due_at,
+select name, graph, version, lane, spec, jitter_ms, catch_up_ms, overlap, is_paused, note, next_at, due_at,
        is_buffering, last_fire_at, created_at
 from velo.schedule
 where name = $1";
@@ -478,7 +483,7 @@ pub(crate) async fn get(
 
 pub(crate) const LIST: &str = "\
 -- velo: schedule.list
-select name, graph, version, spec, jitter_ms, catch_up_ms, overlap, is_paused, note, next_at, due_at,
+select name, graph, version, lane, spec, jitter_ms, catch_up_ms, overlap, is_paused, note, next_at, due_at,
        is_buffering, last_fire_at, created_at
 from velo.schedule
 where name > $1

@@ -54,6 +54,10 @@ impl<S: State> Turn<'_, S> {
             .get(&number)
             .is_some_and(|failures| failures.number > failures.counted.cast_signed());
         let limit = self.graph.handling().limit(&task.node);
+        let limit = TimeLimit {
+            start_to_close: task.within.or(limit.start_to_close),
+            ..limit
+        };
         let is_first = [
             place.failures.contains_key(&number),
             place.memos.contains_key(&number),

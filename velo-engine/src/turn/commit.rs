@@ -13,7 +13,7 @@ use crate::events;
 use crate::failpoint;
 use crate::lease::{StepRow, Then, Verdict};
 use crate::metrics;
-use crate::next::{Next, Route, Target};
+use crate::next::{Next, Route, Sent, Target};
 use crate::observed::Happening;
 use crate::places::Placed;
 use crate::schema::{encode_state, join_deltas, unmark};
@@ -335,7 +335,13 @@ impl<S: State> Turn<'_, S> {
             return Ok(());
         };
         for target in targets {
-            if let Target::Send(to, Ok(payload)) = target {
+            if let Target::Send(
+                to,
+                Sent {
+                    input: Ok(payload), ..
+                },
+            ) = target
+            {
                 let fits = limits.check_json(&format!("the payload for {to}"), Some(node), payload);
                 fits.map_err(|error| error.of_node())?;
             }
@@ -599,7 +605,12 @@ fn unsendable<S: State>(outcome: &Next<S>) -> Option<NodeError> {
         return None;
     };
     targets.iter().find_map(|target| match target {
-        Target::Send(to, Err(reason)) => Some(NodeError::new(
+        Target::Send(
+            to,
+            Sent {
+                input: Err(reason), ..
+            },
+        ) => Some(NodeError::new(
             NodeErrorKind::Refused,
             format!("the payload that is sent to `{to}` cannot be stored: {reason}"),
         )),

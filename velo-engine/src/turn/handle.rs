@@ -3,7 +3,7 @@
 use super::Turn;
 use super::place::{Failures, Place};
 use crate::error::NodeErrorKind;
-use crate::next::{Next, Route, Target};
+use crate::next::{Next, Route, Sent, Target};
 use crate::node_failure::NodeFailure;
 use crate::state::State;
 
@@ -36,7 +36,10 @@ impl<S: State> Turn<'_, S> {
                     error: failures.error.clone()?,
                     attempts: failures.counted,
                 };
-                let payload = serde_json::to_value(failure).map_err(|error| error.to_string());
+                let payload = Sent {
+                    input: serde_json::to_value(failure).map_err(|error| error.to_string()),
+                    within: None,
+                };
                 let outcome = Next {
                     updates: Vec::new(),
                     route: Route::To(vec![Target::Send(handler, payload)]),

@@ -26,6 +26,7 @@ fn compile_returns_every_error_at_once() {
     let unknown = ShapeError::UnknownNode {
         place: "the edge a -> c".to_owned(),
         node: "c",
+        near: None,
     };
     for expected in [
         ShapeError::NoStart,
@@ -134,6 +135,7 @@ fn a_graph_that_cannot_run_is_refused_with_every_reason() {
         ShapeError::UnknownNode {
             place: "the edge b -> c".to_owned(),
             node: "c",
+            near: None,
         },
         ShapeError::NoJoin("b"),
         ShapeError::NoTasks("b"),

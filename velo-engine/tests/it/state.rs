@@ -143,7 +143,7 @@ fn a_stored_update_holds_only_what_was_written() {
 fn a_stored_field_that_is_gone_is_named() {
     let error = <Report as State>::Update::decode(br#"[["titel","bees"]]"#).unwrap_err();
     assert!(
-        matches!(&error, CodecError::UnknownField { field } if field == "titel"),
+        matches!(&error, CodecError::UnknownField { field, near } if field == "titel" && near.as_deref() == Some("title")),
         "{error}"
     );
 }

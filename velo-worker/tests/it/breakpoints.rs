@@ -118,10 +118,13 @@ async fn one_run_alone_can_be_paused_and_a_breakpoint_at_no_node_is_refused() {
 
     const NOWHERE: NodeKey<Log> = NodeKey::new("nowhere");
     let refused = start().pause_before(NOWHERE).await;
-    let Err(EngineError::UnknownNode { node, .. }) = refused else {
+    let Err(EngineError::UnknownNode { node, near, .. }) = refused else {
         panic!("{refused:?}")
     };
-    assert_eq!(node, "nowhere");
+    assert_eq!((node.as_str(), near), ("nowhere", None));
+    const SLIP: NodeKey<Log> = NodeKey::new("tow");
+    let refused = start().pause_before(SLIP).await.unwrap_err().to_string();
+    assert!(refused.ends_with("did you mean `two`?"), "{refused}");
     let refused = chain(&Arc::default()).pause_after(NOWHERE).compile();
     let refused = refused.unwrap_err().to_string();
     assert!(

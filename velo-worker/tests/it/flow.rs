@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use tokio::sync::Semaphore;
 use velo_engine::lease::Incarnation;
 use velo_engine::prelude::*;
-use velo_engine::{Allowance, Gate, HeldBack, Rate, RunStatus, Why, test_kit};
+use velo_engine::{Allowance, Gate, HeldBack, IfBusy, Rate, RunStatus, Why, test_kit};
 use velo_worker::WorkerBuilder;
 
 use crate::support::{self, Beside, Log, line, settled, until, within};
@@ -734,5 +734,65 @@ async fn a_child_is_of_the_queue_of_its_parent_and_a_parent_that_waits_takes_no_
     let beside = Beside::start(worker(&engine, parent.clone()));
     let runs = start_in(&engine, &parent, "one", 3).await;
     within(completed(&engine, &runs)).await;
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_in_line_on_threads_takes_no_place_and_each_thread_keeps_its_order_under_a_limit() {
+    let engine = test_kit::engine().await;
+    let (meter, queue) = (Meter::new(), Gate::Queue("chats".to_owned()));
+    let one = Allowance {
+        max: Some(1),
+        ..Allowance::default()
+    };
+    engine.set_gate(&queue, one).await.unwrap();
+    let graph = metered(&meter);
+    let mut runs = Vec::new();
+    for text in ["one", "two", "three"] {
+        for thread in ["ada", "bob"] {
+            let input = engine.input(&graph, thread, line(text)).queue("chats");
+            runs.push(input.if_busy(IfBusy::Enqueue).await.unwrap());
+        }
+    }
+    let beside = Beside::start(worker(&engine, graph));
+    until(async || meter.inside() == 1).await;
+    // The newest of a thread waits for those before it, not for the limit.
+    let why = engine.why(runs[5]).await.unwrap();
+    assert!(matches!(why, Why::InThreadLine { .. }), "{why:?}");
+    for done in 1..=runs.len() {
+        meter.let_out(1);
+        let ended = "select count(*) from velo.run where finished_at is not null";
+        until(async || count(&engine, ended).await >= i64::try_from(done).unwrap()).await;
+    }
+    completed(&engine, &runs).await;
+    assert_eq!(meter.most(), 1);
+    for last in &runs[4..] {
+        let log: Log = engine.state(*last).await.unwrap();
+        assert_eq!(log.lines, ["one", "done", "two", "done", "three", "done"]);
+    }
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_displaced_on_its_thread_gives_its_permit_to_the_next_one() {
+    let engine = test_kit::engine().await;
+    let (meter, limit) = (Meter::new(), Gate::Limit("bank".to_owned()));
+    let one = Allowance {
+        max: Some(1),
+        ..Allowance::default()
+    };
+    engine.set_gate(&limit, one).await.unwrap();
+    let graph = limited(&meter);
+    let beside = Beside::start(worker(&engine, graph.clone()));
+    let start = || engine.start(&graph, Log::default()).thread("ada");
+    let first = start().await.unwrap();
+    until(async || meter.inside() == 1).await;
+    let second = start().if_busy(IfBusy::Terminate).await.unwrap();
+    assert_eq!(settled(&engine, first).await.status, RunStatus::Cancelled);
+    // The first one was dropped in the middle of its node.
+    until(async || meter.inside() == 1 && engine.run(second).await.unwrap().is_leased).await;
+    meter.let_out(1);
+    completed(&engine, &[second]).await;
+    assert_eq!(meter.most(), 1);
     beside.stop().await;
 }

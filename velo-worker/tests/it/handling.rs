@@ -352,3 +352,136 @@ fn what_is_said_of_a_node_that_is_not_there_is_refused() {
         );
     }
 }
+
+const TEXT: NodeKey<Log, String> = NodeKey::new("each");
+
+/// As a retry policy of LangGraph goes by the types of exceptions.
+#[tokio::test]
+async fn errors_of_each_rust_type_have_their_policy() {
+    let engine = test_kit::engine().await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let graph = Graph::builder("types", 1)
+        .node(FIRST, move |_: Context<Log>| {
+            let call = counted.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                if call < 4 {
+                    Err(std::io::Error::other("no answer"))?;
+                }
+                let number: u32 = "many".parse()?;
+                Ok(line(number.to_string()).into())
+            }
+        })
+        .default_retry(RetryPolicy::never())
+        .retry_when(FIRST, FailureClass::of::<std::io::Error>(), quickly(10))
+        .retry_when(
+            FIRST,
+            FailureClass::of::<std::num::ParseIntError>(),
+            quickly(6),
+        )
+        .start(FIRST)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    let paused = settled(&engine, run).await;
+    assert_eq!(paused.status, RunStatus::Paused);
+    assert_eq!(calls.load(Ordering::SeqCst), 6);
+    let error = paused.error.unwrap();
+    assert_eq!(
+        error["type"],
+        std::any::type_name::<std::num::ParseIntError>()
+    );
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_send_may_have_a_time_of_its_own_which_holds_for_each_attempt_and_in_each_worker_and_fork()
+ {
+    let engine = test_kit::engine().await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let graph = Graph::builder("sends", 1)
+        .node(FIRST, async |_: Context<Log>| {
+            let short = Duration::from_millis(40);
+            Ok(Next::send(TEXT, "usual".to_owned()).and_send_within(
+                TEXT,
+                "short".to_owned(),
+                short,
+            ))
+        })
+        .node(TEXT, move |cx: Context<Log, String>| {
+            let counted = Arc::clone(&counted);
+            async move {
+                if cx.input() == "short" && counted.fetch_add(1, Ordering::SeqCst) % 3 < 2 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(line(cx.input().clone()).into())
+            }
+        })
+        // What is said of the node is longer than the test is patient.
+        .time_limit(
+            TEXT,
+            TimeLimit {
+                start_to_close: Some(Duration::from_secs(3_600)),
+                ..TimeLimit::default()
+            },
+        )
+        .retry(TEXT, quickly(3))
+        .start(FIRST)
+        .may_go(FIRST, TEXT)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph.clone()));
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    beside.stop().await;
+    let history = engine.history(run, 0, 1).await.unwrap();
+    assert_eq!(history[0].next, ["each", "each"]);
+    assert_eq!(history[0].within_ms.iter().collect::<Vec<_>>(), [(&1, &40)]);
+
+    let fork = engine.fork(&graph, run, 1).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    assert_eq!(settled(&engine, fork).await.status, RunStatus::Completed);
+    assert_eq!(calls.load(Ordering::SeqCst), 6);
+    let lines = engine.state::<Log>(fork).await.unwrap().lines;
+    assert_eq!(lines, ["usual", "short"]);
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn a_send_that_waits_behind_a_deferred_node_or_for_its_siblings_keeps_its_time() {
+    let engine = test_kit::engine().await;
+    let graph = Graph::builder("deferred-sends", 1)
+        .node(FIRST, async |_: Context<Log>| {
+            Ok(
+                Next::send_within(TEXT, "short".to_owned(), Duration::from_millis(40))
+                    .and_goto(BESIDE),
+            )
+        })
+        .node(BESIDE, async |_: Context<Log>| Ok(line("beside").into()))
+        .node(TEXT, async |_: Context<Log, String>| {
+            std::future::pending::<()>().await;
+            Ok(Next::none())
+        })
+        .deferred(TEXT)
+        .retry(TEXT, RetryPolicy::never())
+        .start(FIRST)
+        .may_go(FIRST, TEXT)
+        .may_go(FIRST, BESIDE)
+        .compile()
+        .unwrap();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    let paused = settled(&engine, run).await;
+    assert_eq!(paused.status, RunStatus::Paused);
+    let error = paused.error.unwrap();
+    assert_eq!(error["node"], "each", "{error}");
+    assert!(
+        error["message"].as_str().unwrap().contains("40ms"),
+        "{error}"
+    );
+    assert_eq!(engine.state::<Log>(run).await.unwrap().lines, ["beside"]);
+    beside.stop().await;
+}

@@ -228,6 +228,7 @@ async fn an_error_that_no_database_can_store_or_wait_for_stops_no_run() {
                 message: "a \0 in the message".to_owned(),
                 causes: vec!["and \0 in a cause".to_owned()],
                 class: Some("a \0 in its class".to_owned()),
+                error_type: None,
             }),
             _ => Err(NodeError::transient("not before the end of time")).retry_after(Duration::MAX),
         },

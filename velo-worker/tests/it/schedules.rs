@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -8,7 +10,7 @@ use velo_engine::schedule::{
     BACKFILL_MAX, FIRES_PER_TURN, FireCause, FireOutcome, Overlap, ScheduleError, ScheduleSetup,
     Spec, fire_due, fire_due_at,
 };
-use velo_engine::{RunStatus, test_kit};
+use velo_engine::{Allowance, Gate, HeldBack, RunStatus, Why, test_kit};
 
 use crate::support::{Beside, Log, settled, until, worker};
 
@@ -472,4 +474,85 @@ async fn a_deleted_schedule_is_gone_with_its_record_and_its_runs_go_on() {
     );
     let none = engine.delete_schedule(NAME).await;
     assert!(matches!(none, Err(ScheduleError::NoSchedule(_))));
+}
+
+#[tokio::test]
+async fn terminate_other_ends_the_run_in_the_middle_of_its_node_and_the_next_one_comes_to_its_end()
+{
+    let engine = test_kit::engine().await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let graph = Graph::builder("one", 1)
+        .node(ONLY, move |_: Context<Log>| {
+            let call = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if call == 0 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Log::update().turns(1).into())
+            }
+        })
+        .start(ONLY)
+        .compile()
+        .unwrap();
+    let secondly = Spec::every(Duration::from_secs(1)).unwrap();
+    engine
+        .schedule(&graph, NAME, secondly, Log::default())
+        .overlap(Overlap::TerminateOther)
+        .create()
+        .await
+        .unwrap();
+    let beside = Beside::start(worker(&engine, graph));
+    until(async || !runs(&engine, RunStatus::Completed).await.is_empty()).await;
+    engine.pause_schedule(NAME, None).await.unwrap();
+    let ended = runs(&engine, RunStatus::Cancelled).await;
+    let first = engine.run(ended[0]).await.unwrap();
+    assert_eq!(first.steps, 0, "{first:?}");
+    let reason = first.error.unwrap();
+    assert_eq!(reason["message"], "the next run of its schedule is due");
+    let fires = engine.schedule_fires(NAME, 1_000).await.unwrap();
+    assert!(
+        fires.iter().all(|fire| fire.outcome != FireOutcome::Missed),
+        "{fires:?}"
+    );
+    beside.stop().await;
+}
+
+#[tokio::test]
+async fn runs_of_a_schedule_are_of_its_queue_and_wait_for_their_place_there() {
+    let (engine, graph) = (test_kit::engine().await, graph());
+    let queue = Gate::Queue("nightly".to_owned());
+    let allow = |max| Allowance {
+        max: Some(max),
+        ..Allowance::default()
+    };
+    engine.set_gate(&queue, allow(0)).await.unwrap();
+    minutely(&engine, &graph)
+        .queue("nightly")
+        .create()
+        .await
+        .unwrap();
+    let schedule = engine.get_schedule(NAME).await.unwrap();
+    assert_eq!(schedule.queue.as_deref(), Some("nightly"));
+    let beside = Beside::start(worker(&engine, graph.clone()));
+    let run = engine.trigger_schedule(NAME).await.unwrap().run_id.unwrap();
+    until(async || {
+        let why = engine.why(run).await.unwrap();
+        matches!(
+            why,
+            Why::HeldBack {
+                by: HeldBack::Full { .. },
+                ..
+            }
+        )
+    })
+    .await;
+    engine.set_gate(&queue, allow(1)).await.unwrap();
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    // Replaced without one, the next is of none.
+    minutely(&engine, &graph).replace().await.unwrap();
+    engine.set_gate(&queue, allow(0)).await.unwrap();
+    let run = engine.trigger_schedule(NAME).await.unwrap().run_id.unwrap();
+    assert_eq!(settled(&engine, run).await.status, RunStatus::Completed);
+    beside.stop().await;
 }
