@@ -15,9 +15,10 @@ use crate::work::{self, Ended, STEPS, Work, Writes};
 /// The step whose bytes stand for all.
 const MIDDLE: i32 = 5;
 
-/// Runs of a repetition, by how many of them are in flight: enough for about a second or two.
+/// Runs of a repetition, by how many of them are in flight: enough for about two seconds, so that what a worker
+/// does once in its life is a small part of it.
 fn runs(in_flight: usize) -> usize {
-    (in_flight * 16).clamp(150, 6_000)
+    (in_flight * 64).clamp(150, 8_000)
 }
 
 /// The rates of one number of runs in flight.

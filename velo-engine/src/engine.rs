@@ -462,7 +462,7 @@ impl Engine {
             let (pool, hints) = (self.pool.clone(), Arc::clone(&self.hints));
             tokio::spawn(async move {
                 loop {
-                    if let Err(error) = store::run::notify(&pool).await {
+                    if let Err(error) = store::run::hint(&pool).await {
                         tracing::debug!(%error, "could not wake the workers");
                     }
                     if !hints.go_on() {

@@ -38,7 +38,7 @@ pub(crate) async fn tell(pool: &PgPool, run: RunId) -> Result<usize, sqlx::Error
         }
     }
     if ends > 0 {
-        store::run::notify(pool).await?;
+        store::run::hint(pool).await?;
     }
     Ok(ends)
 }

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::postgres::types::PgInterval;
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
 
 use crate::gates::Gates;
 use crate::run_id::RunId;
@@ -36,6 +38,22 @@ pub struct Claim {
     pub is_cancelled: bool,
     /// The queue that the run was started into.
     pub queue: Option<String>,
+    /// Where the run stands, if nobody has had it before.
+    pub(crate) first: Option<First>,
+}
+
+/// A place in the line of ready runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinePlace(pub(crate) PgInterval);
+
+/// The first step of a run, and with it all there is of one that nobody has had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct First {
+    pub(crate) control: Vec<u8>,
+    pub(crate) snapshot: Vec<u8>,
+    pub(crate) age: Duration,
+    pub(crate) shape: Uuid,
+    pub(crate) trace: Option<String>,
 }
 
 /// A run for which something has come while a worker has it.
@@ -162,13 +180,38 @@ impl Incarnation {
     /// for what is [`held`](Self::held).
     pub async fn claim(
         self,
-        pool: &PgPool,
+        db: impl PgExecutor<'_>,
         codes: &[String],
         limit: usize,
         only: Option<RunId>,
     ) -> Result<Vec<Claim>, sqlx::Error> {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        store::lease::claim(pool, self.id, codes, limit, only).await
+        let (claims, _) = store::lease::claim(db, self.id, codes, limit, only, None).await?;
+        Ok(claims)
+    }
+
+    /// Leases like [`claim`](Self::claim), but none that is in front of `after` in the line; also where in the line the
+    /// last one was that it has leased, if any.
+    ///
+    /// In front of it are the places of those that were leased before: while any session may still see them there, a
+    /// look at the whole line walks past all of them. What is let into the line there, such as a run of a higher
+    /// priority, is found by a look without `after` alone.
+    ///
+    /// # Errors
+    /// As for [`claim`](Self::claim).
+    ///
+    /// # Cancel safety
+    /// As for [`claim`](Self::claim).
+    pub async fn claim_after(
+        self,
+        db: impl PgExecutor<'_>,
+        codes: &[String],
+        limit: usize,
+        only: Option<RunId>,
+        after: Option<LinePlace>,
+    ) -> Result<(Vec<Claim>, Option<LinePlace>), sqlx::Error> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        store::lease::claim(db, self.id, codes, limit, only, after).await
     }
 
     /// All that it has leased: also what it does not know of, since the answer to a [`claim`](Self::claim)

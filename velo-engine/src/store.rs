@@ -191,6 +191,7 @@ pub const STATEMENTS: &[&str] = &[
     run::UNFINISHED,
     run::LIST,
     run::NOTIFY,
+    run::HINT,
     run::STEPS,
     schedule::DELETE,
     schedule::DROP_BUFFERED,

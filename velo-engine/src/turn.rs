@@ -3,6 +3,7 @@
 //! The only place that sees both sides: it asks the executor what comes next, runs the nodes, and has
 //! the store commit what they left.
 
+mod at_work;
 mod attempt;
 mod begin;
 mod commit;
@@ -24,7 +25,6 @@ use futures::FutureExt;
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::{Notify, broadcast};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -40,7 +40,7 @@ use crate::family;
 use crate::fingerprint;
 use crate::gates::Gates;
 use crate::graph::Graph;
-use crate::lease::{Claim, Lease, StepRow, Verdict};
+use crate::lease::{Claim, First, Lease, StepRow, Verdict};
 use crate::loader::Loader;
 use crate::metrics;
 use crate::next::Next;
@@ -58,6 +58,7 @@ use crate::trace::{self, TraceContext};
 use crate::vault::{Home, Vault};
 use crate::wait::NewWait;
 
+use at_work::AtWork;
 use attempt::Ended;
 use commit::Committed;
 pub(crate) use fit::misfits;
@@ -267,7 +268,8 @@ impl<S: State> Serve for Graph<S> {
         Some(Box::new(Replaying::<S>::default()))
     }
 
-    async fn turn(&self, claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
+    async fn turn(&self, mut claim: Claim, reach: Reach, setting: &Setting) -> TurnEnd {
+        let first = claim.first.take();
         let turn = Turn {
             graph: self,
             lease: claim.lease,
@@ -283,7 +285,10 @@ impl<S: State> Serve for Graph<S> {
         // Types of the user are read and written outside of nodes too: a run that has a panic in one must
         // not stay leased with nobody at work on it.
         let whole = async {
-            match AssertUnwindSafe(turn.whole(&claim)).catch_unwind().await {
+            match AssertUnwindSafe(turn.whole(&claim, first))
+                .catch_unwind()
+                .await
+            {
                 Ok(end) => end,
                 Err(panic) => turn.pause(&of_panic(&*panic)).await,
             }
@@ -356,12 +361,16 @@ enum Flow {
 }
 
 impl<S: State> Turn<'_, S> {
-    async fn whole(&self, claim: &Claim) -> TurnEnd {
+    async fn whole(&self, claim: &Claim, mut first: Option<First>) -> TurnEnd {
         if claim.is_cancelled {
             return self.end_cancelled().await;
         }
         let stored = loop {
-            match self.load().await {
+            let loaded = match first.take() {
+                Some(first) => self.opened(first.into()).map(Some),
+                None => self.load().await,
+            };
+            match loaded {
                 Ok(Some(stored)) => break stored,
                 Ok(None) => match self.begin_from_thread(claim).await {
                     Ok(true) => (),
@@ -451,23 +460,25 @@ impl<S: State> Turn<'_, S> {
                         Err(_) => backoff.wait().await,
                     }
                 }
-                Ok(Some(mut stored)) => {
-                    let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
-                    opened.map_err(|error| error.of_node())?;
-                    if let Some(trace) = stored.trace.as_deref().and_then(|text| text.parse().ok())
-                    {
-                        // It is the same each time.
-                        let _ = self.trace.set(trace);
-                    }
-                    if stored.has_family {
-                        self.has_family.store(true, Ordering::Relaxed);
-                    }
-                    return Ok(Some(stored));
-                }
+                Ok(Some(stored)) => return self.opened(stored).map(Some),
                 Err(error) if store::is_transient(&error) => backoff.wait().await,
                 Err(error) => return Err(NodeError::of(NodeErrorKind::Refused, &error)),
             }
         }
+    }
+
+    /// What is stored, made readable; and with it what the turn knows of its run.
+    fn opened(&self, mut stored: Stored) -> Result<Stored, NodeError> {
+        let opened = self.setting.vault.open_stored(self.lease.run, &mut stored);
+        opened.map_err(|error| error.of_node())?;
+        if let Some(trace) = stored.trace.as_deref().and_then(|text| text.parse().ok()) {
+            // It is the same each time.
+            let _ = self.trace.set(trace);
+        }
+        if stored.has_family {
+            self.has_family.store(true, Ordering::Relaxed);
+        }
+        Ok(stored)
     }
 
     /// Runs what is left of the step, and commits it when all of it is there.
@@ -496,7 +507,7 @@ impl<S: State> Turn<'_, S> {
         let parallel_max = if alone.is_some() { 1 } else { PARALLEL_MAX };
         let due = place.due(Instant::now());
         let mut waiting = Admission::new(self.graph.shape(), &place.checkpoint.tasks, due);
-        let mut running = JoinSet::new();
+        let mut running = AtWork::new();
         let mut scenes: Vec<Arc<Scene>> = Vec::new();
         let mut ask_at = None;
         loop {
@@ -525,7 +536,7 @@ impl<S: State> Turn<'_, S> {
                 biased;
                 () = self.reach.cancelled.cancelled() => {
                     let drained = async {
-                        while let Some(joined) = running.join_next().await {
+                        while let Some(joined) = running.next().await {
                             if let Ok(ended) = joined {
                                 ended.scene.undo();
                             }
@@ -535,7 +546,7 @@ impl<S: State> Turn<'_, S> {
                     running.shutdown().await;
                     return Flow::End(self.end_cancelled().await);
                 }
-                joined = running.join_next() => joined,
+                joined = running.next() => joined,
                 () = self.asked.notified() => {
                     ask_at = Some(Instant::now() + ASK_LATEST);
                     continue;
@@ -563,9 +574,7 @@ impl<S: State> Turn<'_, S> {
             let Some(joined) = joined else { break };
             // What has finished meanwhile goes together into one statement.
             let mut plain = Vec::new();
-            for joined in
-                std::iter::once(joined).chain(std::iter::from_fn(|| running.try_join_next()))
-            {
+            for joined in std::iter::once(joined).chain(std::iter::from_fn(|| running.ended())) {
                 let ended = match joined {
                     Ok(ended) => ended,
                     // Panics of nodes are caught inside, and nothing here aborts a task: this is one of

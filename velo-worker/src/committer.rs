@@ -15,8 +15,11 @@ use velo_engine::{Commit, failpoint, is_transient};
 
 use crate::metrics;
 
-/// Commits under way at once: one is in the server while the next is being sent.
+/// Commits under way at once.
 const FLUSHERS: usize = 2;
+/// A commit of fewer steps has none beside it: what waits for its end is soon there, and then shares the next one,
+/// while two at once would each wait for the disk. With more, the time that they take is that of the server's processor.
+const BESIDE_ROWS: usize = 64;
 /// Most steps in one commit.
 const BATCH_ROWS: usize = 256;
 /// Most bytes in one commit, unless a single step has more.
@@ -83,14 +86,13 @@ struct Flusher {
 impl Flusher {
     async fn run(mut self) {
         let mut taken = Vec::new();
-        while self
-            .waiting
-            .lock()
-            .await
-            .recv_many(&mut taken, BATCH_ROWS)
-            .await
-            > 0
-        {
+        loop {
+            let mut waiting = Arc::clone(&self.waiting).lock_owned().await;
+            if waiting.recv_many(&mut taken, BATCH_ROWS).await == 0 {
+                return;
+            }
+            // Kept until this commit is done, so that none begins beside it.
+            let _alone = (taken.len() < BESIDE_ROWS).then_some(waiting);
             let mut rest = std::mem::take(&mut taken).into_iter().peekable();
             while rest.peek().is_some() {
                 let (mut rows, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);

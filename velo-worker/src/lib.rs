@@ -26,6 +26,7 @@
 #![deny(missing_docs)]
 
 mod caretaker;
+mod claimer;
 mod codes;
 mod committer;
 mod heartbeat;

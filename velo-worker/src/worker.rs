@@ -19,6 +19,7 @@ use velo_engine::{
 };
 
 use crate::caretaker::{self, Changes};
+use crate::claimer::Claimer;
 use crate::codes::{self, Codes};
 use crate::committer::Committer;
 use crate::live::Live;
@@ -484,6 +485,7 @@ impl Shift<'_> {
         turns: &TaskTracker,
     ) {
         let slots = Arc::new(Semaphore::new(self.concurrency));
+        let mut claimer = Claimer::new(incarnation, &setting.pool);
         let mut audit_at = Instant::now() + self.lease;
         loop {
             // Claim no more than can begin at once, so that no lease ages in a queue of our own.
@@ -496,7 +498,14 @@ impl Shift<'_> {
             let free = (1 + slots.available_permits()).min(CLAIM_MAX);
             let look = codes.look(self.graphs, &setting.pool, incarnation);
             setting.lost.run_until_cancelled(look).await;
-            let next = self.next(incarnation, setting, live, codes.all(), free, &mut audit_at);
+            let next = self.next(
+                &mut claimer,
+                setting,
+                live,
+                codes.all(),
+                free,
+                &mut audit_at,
+            );
             // What a claim that is dropped has leased goes with all the other leases.
             let Some(found) = setting.lost.run_until_cancelled(next).await else {
                 return;
@@ -527,7 +536,7 @@ impl Shift<'_> {
             // A hint that came since the last look is kept, so nothing is missed in between.
             tokio::select! {
                 () = changes.ready.notified() => (),
-                () = tokio::time::sleep(POLL) => (),
+                () = tokio::time::sleep(claimer.patience(POLL)) => (),
                 () = self.stop.cancelled() => return,
                 () = setting.lost.cancelled() => return,
             }
@@ -537,13 +546,14 @@ impl Shift<'_> {
     /// Up to `limit` runs to begin with: those that it has leased without knowing, or newly leased ones.
     async fn next(
         &self,
-        incarnation: Incarnation,
+        claimer: &mut Claimer,
         setting: &Setting,
         live: &Live,
         codes: &[String],
         limit: usize,
         audit_at: &mut Instant,
     ) -> Result<Vec<Claim>, sqlx::Error> {
+        let incarnation = claimer.incarnation();
         if *audit_at <= Instant::now() {
             // Known before the question is asked: what ends meanwhile is then still known, and nothing
             // begins meanwhile.
@@ -562,9 +572,7 @@ impl Shift<'_> {
             *audit_at = Instant::now() + self.lease;
         }
         let began = Instant::now();
-        let claimed = incarnation
-            .claim(&setting.pool, codes, limit, self.only)
-            .await;
+        let claimed = claimer.claim(codes, limit, self.only).await;
         histogram!(metrics::CLAIM_SECONDS).record(began.elapsed());
         if let Ok(claims) = &claimed {
             counter!(metrics::CLAIMED).increment(claims.len() as u64);

@@ -252,7 +252,7 @@ impl<C: State> Child<C> {
         failpoint::hit("child.after");
         scene.has_family.store(true, Ordering::Relaxed);
         tracing::debug!(run.id = %scene.lease.run, child.id = %run, child.name = self.name, "child started");
-        if let Err(error) = store::run::notify(&scene.pool).await {
+        if let Err(error) = store::run::hint(&scene.pool).await {
             tracing::debug!(%error, "could not wake the workers");
         }
         Ok(run)

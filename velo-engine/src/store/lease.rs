@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::types::PgInterval;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use super::failure::interval;
-use crate::lease::{Call, Claim, Lease, Neighbour};
+use crate::lease::{Call, Claim, First, Lease, LinePlace, Neighbour};
 use crate::run_id::RunId;
 
 pub(crate) const REGISTER: &str = "\
@@ -124,8 +126,8 @@ pub(crate) async fn held(db: impl PgExecutor<'_>, worker: i32) -> Result<Vec<Cla
 
 pub(crate) const CLAIM: &str = "\
 -- velo: queue.claim
-select run_id, fence, code, is_cancelled, lane
-from velo.claim($1, $2, $3, $4)";
+select run_id, fence, code, is_cancelled, lane, place, control, snapshot, age, fingerprint, trace
+from velo.lease($1, $2, $3, $4, $5)";
 
 #[derive(FromRow)]
 struct Claimed {
@@ -147,25 +149,64 @@ impl Claimed {
             code: self.code,
             is_cancelled: self.is_cancelled,
             queue: self.lane,
+            first: None,
         }
     }
 }
 
+/// A row of [`CLAIM`].
+#[derive(FromRow)]
+struct Begun {
+    #[sqlx(flatten)]
+    claimed: Claimed,
+    place: PgInterval,
+    control: Option<Vec<u8>>,
+    snapshot: Option<Vec<u8>>,
+    age: Option<f64>,
+    fingerprint: Option<Uuid>,
+    trace: Option<String>,
+}
+
+impl Begun {
+    fn of(self, worker: i32) -> Claim {
+        let first = match (self.control, self.snapshot, self.fingerprint) {
+            (Some(control), Some(snapshot), Some(shape)) => Some(First {
+                control,
+                snapshot,
+                age: Duration::try_from_secs_f64(self.age.unwrap_or(0.0).max(0.0))
+                    .unwrap_or_default(),
+                shape,
+                trace: self.trace,
+            }),
+            _ => None,
+        };
+        Claim {
+            first,
+            ..self.claimed.of(worker)
+        }
+    }
+}
+
+/// Leases ready runs, looking no further in front than `after`; also where in the line the last of them was.
 pub(crate) async fn claim(
     db: impl PgExecutor<'_>,
     worker: i32,
     codes: &[String],
     limit: i32,
     only: Option<RunId>,
-) -> Result<Vec<Claim>, sqlx::Error> {
-    let claimed: Vec<Claimed> = sqlx::query_as(CLAIM)
+    after: Option<LinePlace>,
+) -> Result<(Vec<Claim>, Option<LinePlace>), sqlx::Error> {
+    let claimed: Vec<Begun> = sqlx::query_as(CLAIM)
         .bind(worker)
         .bind(codes)
         .bind(limit)
         .bind(only)
+        .bind(after.map(|place| place.0))
         .fetch_all(db)
         .await?;
-    Ok(claimed.into_iter().map(|row| row.of(worker)).collect())
+    let last = claimed.last().map(|row| LinePlace(row.place));
+    let claims = claimed.into_iter().map(|row| row.of(worker)).collect();
+    Ok((claims, last))
 }
 
 // At most a thousand at once, so that a flood of due timers is no flood of row locks.

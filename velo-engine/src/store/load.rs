@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::update::{OPEN_UPDATES_MAX, OpenUpdate, UPDATES_MAX};
 use super::wait::{StoredSignal, StoredWait};
 use crate::error::NodeError;
+use crate::lease::First;
 use crate::run_id::RunId;
 
 /// Where a run stands, as stored.
@@ -283,6 +284,24 @@ pub(crate) async fn several(
         (!stored.steps.is_empty()).then_some(stored)
     });
     Ok(sorted.collect())
+}
+
+impl From<First> for Stored {
+    fn from(first: First) -> Self {
+        Self {
+            steps: vec![StoredStep {
+                seq: 0,
+                delta: Vec::new(),
+                control: Some(first.control),
+                snapshot: Some(first.snapshot),
+                update: None,
+            }],
+            trace: first.trace,
+            shape: first.shape,
+            age: first.age,
+            ..Self::default()
+        }
+    }
 }
 
 impl Stored {

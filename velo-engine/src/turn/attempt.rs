@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::at_work::AtWork;
 use super::parked::UntilParked;
 use super::place::Place;
 use super::{Turn, task_number};
@@ -33,7 +33,7 @@ impl<S: State> Turn<'_, S> {
         &self,
         place: &mut Place<S>,
         index: usize,
-        running: &mut JoinSet<Ended<S>>,
+        running: &mut AtWork<S>,
     ) -> Result<Arc<Scene>, NodeError> {
         let task = &place.checkpoint.tasks[index];
         let number = task_number(index);
@@ -137,46 +137,44 @@ impl<S: State> Turn<'_, S> {
         let context = self.trace.get().cloned();
         scene.observe(Happening::Started { attempt });
         let shown = Arc::clone(&scene);
-        running.spawn(
-            async move {
-                let began = Instant::now();
-                let node = UntilParked::new(node, Arc::clone(&scene));
-                let bounded = async {
-                    if limit == TimeLimit::default() {
-                        return node.await;
-                    }
-                    // Dropped with its time: no code of the user can swallow that.
-                    tokio::select! {
-                        biased;
-                        ended = node => ended,
-                        error = limit.passed(age, &scene.pulse) => {
-                            scene.cancelled.cancel();
-                            Some(Err(error))
-                        }
-                    }
-                };
-                let bounded = async {
-                    match context {
-                        Some(context) => context.scope(bounded).await,
-                        None => bounded.await,
-                    }
-                };
-                let caught = AssertUnwindSafe(bounded).catch_unwind().await;
-                let result =
-                    caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
-                scene.voice.settle().await;
-                if scene.may_have_permits() {
-                    scene.release_permits().await;
+        let whole = async move {
+            let began = Instant::now();
+            let node = UntilParked::new(node, Arc::clone(&scene));
+            let bounded = async {
+                if limit == TimeLimit::default() {
+                    return node.await;
                 }
-                Ended {
-                    index,
-                    result,
-                    scene,
-                    took: began.elapsed(),
+                // Dropped with its time: no code of the user can swallow that.
+                tokio::select! {
+                    biased;
+                    ended = node => ended,
+                    error = limit.passed(age, &scene.pulse) => {
+                        scene.cancelled.cancel();
+                        Some(Err(error))
+                    }
                 }
+            };
+            let bounded = async {
+                match context {
+                    Some(context) => context.scope(bounded).await,
+                    None => bounded.await,
+                }
+            };
+            let caught = AssertUnwindSafe(bounded).catch_unwind().await;
+            let result =
+                caught.unwrap_or_else(|panic| Some(Err(NodeError::panic("the node", &*panic))));
+            scene.voice.settle().await;
+            if scene.may_have_permits() {
+                scene.release_permits().await;
             }
-            .instrument(span),
-        );
+            Ended {
+                index,
+                result,
+                scene,
+                took: began.elapsed(),
+            }
+        };
+        running.begin(whole.instrument(span), place.checkpoint.tasks.len() == 1);
         Ok(shown)
     }
 }

@@ -203,12 +203,13 @@ async fn a_limit_that_is_raised_lets_in_more_and_one_that_is_lowered_ends_nothin
 /// Rows of the queue that a claim reads.
 async fn read_by_claim(engine: &Engine, worker: Incarnation, codes: &[&str]) -> (i64, i64) {
     let mut transaction = engine.pool().begin().await.unwrap();
-    let claimed: i64 = sqlx::query_scalar("select count(*) from velo.claim($1, $2, 16, null)")
-        .bind(worker.id())
-        .bind(codes)
-        .fetch_one(&mut *transaction)
-        .await
-        .unwrap();
+    let claimed: i64 =
+        sqlx::query_scalar("select count(*) from velo.lease($1, $2, 16, null, null)")
+            .bind(worker.id())
+            .bind(codes)
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
     let read: i64 = sqlx::query_scalar(
         "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'velo.queue'::regclass",
     )
@@ -268,7 +269,7 @@ async fn claims_and_queues_walk_their_indexes_in_order_and_sort_nothing() {
     run_sql(&engine, "vacuum analyze velo.queue").await;
     let function: String = sqlx::query_scalar(
         "select string_agg(prosrc, '') from pg_proc where pronamespace = 'velo'::regnamespace
-           and proname in ('claim', 'balance')",
+           and proname in ('lease', 'balance')",
     )
     .fetch_one(engine.pool())
     .await

@@ -19,6 +19,7 @@ mod interleavings;
 mod items;
 mod large;
 mod limits;
+mod lining;
 mod migrating;
 mod pictures;
 mod pooler;
