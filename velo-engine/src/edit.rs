@@ -182,6 +182,7 @@ impl<S: State> StateEdit<'_, S> {
         let written = Next::<S> {
             updates: vec![self.update.clone()],
             route: Route::Edges,
+            compensations: Vec::new(),
         };
         let coded = |error| match error {
             CodecError::BadValue(bad) => EngineError::BadValue(bad),

@@ -4,6 +4,7 @@
 
 mod arrivals;
 mod plan;
+mod saga;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::breakpoint::Breakpoints;
-use crate::next::Next;
+use crate::next::{Next, Route};
 use crate::shape::Shape;
 use crate::state::{ConcurrentUpdate, State};
 
 pub use arrivals::Arrivals;
 use plan::{Plan, Planned};
+pub use saga::Saga;
 
 /// Where a run stands between two steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub struct Checkpoint<S> {
     pub breakpoints: Breakpoints,
     /// The nodes of the step before after whose work the run is to be paused.
     pub halted_after: Vec<String>,
+    /// What can be taken back.
+    #[serde(default)]
+    pub saga: Saga,
 }
 
 /// One execution of one node in one step.
@@ -111,6 +116,17 @@ pub enum AdvanceError {
         /// The sources that have not.
         missing: Vec<String>,
     },
+    /// A node went on while the run was on its way back.
+    #[error(
+        "node `{from}` may not go to `{to}` while the run takes back what it has done: what follows is \
+         what was registered before, and then what .unwind_to(…) named"
+    )]
+    Unwinding {
+        /// The node that takes something back.
+        from: String,
+        /// The route it chose.
+        to: String,
+    },
     /// The run has taken all the steps that it may.
     #[error("the run has taken all {0} steps that it may: raise .step_limit(…) or mend the loop")]
     StepLimit(u64),
@@ -140,6 +156,7 @@ pub fn begin<S: State>(shape: &Shape<S>, state: S) -> Checkpoint<S> {
         step_limit: None,
         breakpoints: Breakpoints::default(),
         halted_after: Vec::new(),
+        saga: Saga::default(),
     }
 }
 
@@ -194,18 +211,40 @@ impl<S: State> Checkpoint<S> {
         }
         self.may_step(shape)?;
         let mut plan = Plan::new(shape, &self.deferred, &self.joins);
+        let mut saga = self.saga.clone();
         let mut updates = Vec::new();
         for (task, outcome) in self.tasks.iter().zip(outcomes) {
             let written = outcome.updates.into_iter();
             updates.extend(written.map(|update| (task.node.as_str(), update)));
-            plan.follow(&task.node, outcome.route)?;
+            for (to, sent) in outcome.compensations {
+                plan.may_go(&task.node, to)?;
+                saga.register(&task.node, to, sent)?;
+            }
+            match outcome.route {
+                Route::Unwind(then) => {
+                    if let Some(to) = then {
+                        plan.may_go(&task.node, to)?;
+                    }
+                    saga.unwind(then);
+                }
+                route if self.saga.is_unwinding() => saga.may_leave(&task.node, &route)?,
+                route => plan.follow(&task.node, route)?,
+            }
         }
-        let planned = plan.settle()?;
+        // Whatever else was under way is left where it is.
+        let planned = match saga.is_unwinding() {
+            true => Planned {
+                tasks: saga.step_back(),
+                ..Planned::default()
+            },
+            false => plan.settle()?,
+        };
         self.state.apply(updates)?;
         self.halted_after = self.to_halt_after(shape);
         self.tasks = planned.tasks;
         self.deferred = planned.deferred;
         self.joins = planned.joins;
+        self.saga = saga;
         self.step += 1;
         Ok(())
     }

@@ -33,6 +33,7 @@ pub(crate) fn needs<S: State>(
     had: Option<(Uuid, Option<&Value>)>,
 ) -> Vec<Need> {
     let tasks = checkpoint.tasks.iter().chain(&checkpoint.deferred);
+    let tasks = tasks.chain(checkpoint.saga.tasks());
     let nodes: BTreeSet<&str> = tasks.map(|task| task.node.as_str()).collect();
     let gone = nodes
         .into_iter()
@@ -62,7 +63,8 @@ pub(crate) fn misfits<S: State>(
             Need::Shape(_) | Need::Reads(_) | Need::Writes(_) => Misfit::JoinsChanged,
         })
         .collect();
-    for task in checkpoint.tasks.iter().chain(&checkpoint.deferred) {
+    let tasks = checkpoint.tasks.iter().chain(&checkpoint.deferred);
+    for task in tasks.chain(checkpoint.saga.tasks()) {
         let read = graph
             .work(&task.node)
             .map(|work| work.reads(task.input.as_ref()));

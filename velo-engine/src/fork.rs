@@ -252,6 +252,7 @@ impl<S: State> Edit<S> {
             let outcome = Next {
                 updates: self.updates,
                 route: Route::Edges,
+                compensations: Vec::new(),
             };
             checkpoint.take_step(shape, vec![outcome])?;
         } else {
@@ -261,8 +262,9 @@ impl<S: State> Edit<S> {
         // What was done by hand is nobody's work.
         checkpoint.halted_after.clear();
         let tasks = checkpoint.tasks.iter().chain(&checkpoint.deferred);
+        let mut tasks = tasks.chain(checkpoint.saga.tasks());
         let known = |task: &&Task| shape.node_name(&task.node).is_none();
-        match tasks.into_iter().find(known) {
+        match tasks.find(known) {
             Some(task) => Err(AdvanceError::UnknownNode(task.node.clone())),
             None => Ok(()),
         }

@@ -17,6 +17,8 @@ use crate::storable;
 pub struct Next<S: State> {
     pub(crate) updates: Vec<S::Update>,
     pub(crate) route: Route,
+    /// What is to take back what was done, if the run turns back.
+    pub(crate) compensations: Vec<(&'static str, Sent)>,
 }
 
 /// Where a run goes after a node.
@@ -26,6 +28,8 @@ pub(crate) enum Route {
     Edges,
     /// To these nodes, instead of along the edges; to none, when the list is empty.
     To(Vec<Target>),
+    /// Back, over what was registered, and then to this node.
+    Unwind(Option<&'static str>),
 }
 
 /// One target of an explicit route.
@@ -51,6 +55,7 @@ impl<S: State> Next<S> {
         Self {
             updates: Vec::new(),
             route: Route::Edges,
+            compensations: Vec::new(),
         }
     }
 
@@ -60,6 +65,7 @@ impl<S: State> Next<S> {
         Self {
             updates: Vec::new(),
             route: Route::To(Vec::new()),
+            compensations: Vec::new(),
         }
     }
 
@@ -160,6 +166,68 @@ impl<S: State> Next<S> {
         self.and(Target::Send(node.name(), Sent { input, within }))
     }
 
+    /// Writes nothing and turns back: what [`and_compensation`](Self::and_compensation) has registered runs, the last
+    /// first, each in a step of its own; then the run ends. Whatever else is under way is left where it is: branches
+    /// beside this one, deferred nodes, joins that wait.
+    ///
+    /// The way back is as durable as the way there: each of its steps is committed with what is left of it, and is
+    /// tried again, and paused when it fails for good, like any other. Its tasks have no way of their own: neither
+    /// their edges nor explicit routes are followed. A run that is cancelled does not turn back.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::prelude::*;
+    /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
+    /// # struct Trip { why: Option<String> }
+    /// # async fn book_hotel() -> Result<u64, NodeError> { Ok(7) }
+    /// const CANCEL_HOTEL: NodeKey<Trip, u64> = NodeKey::new("cancel_hotel");
+    ///
+    /// async fn hotel(cx: Context<Trip>) -> NodeResult<Trip> {
+    ///     let booking = cx.step("book", |_| book_hotel()).await?;
+    ///     Ok(Next::none().and_compensation(CANCEL_HOTEL, booking))
+    /// }
+    ///
+    /// // A handler of whatever fails for good later on.
+    /// async fn give_up(cx: Context<Trip, NodeFailure>) -> NodeResult<Trip> {
+    ///     let why = Trip::update().why(Some(cx.input().error.to_string()));
+    ///     Ok(Next::unwind().and_update(why))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn unwind() -> Self {
+        Self {
+            route: Route::Unwind(None),
+            ..Self::none()
+        }
+    }
+
+    /// As [`unwind`](Self::unwind), and at the end of the way back the run goes to `node`, as declared with
+    /// [`may_go`](crate::GraphBuilder::may_go).
+    #[must_use]
+    pub fn unwind_to(node: NodeKey<S>) -> Self {
+        Self {
+            route: Route::Unwind(Some(node.name())),
+            ..Self::none()
+        }
+    }
+
+    /// Also registers, in the commit of this step, what takes back what it did: if the run
+    /// [turns back](Self::unwind), `node` runs with this `input`. Declare it with
+    /// [`may_go`](crate::GraphBuilder::may_go).
+    ///
+    /// All that a run has registered is stored with each of its steps: keep inputs small, such as the number of a
+    /// booking.
+    #[must_use]
+    pub fn and_compensation<I: Serialize>(mut self, node: NodeKey<S, I>, input: I) -> Self {
+        let input = storable::to_value("payload", &input).map_err(|error| error.to_string());
+        let sent = Sent {
+            input,
+            within: None,
+        };
+        self.compensations.push((node.name(), sent));
+        self
+    }
+
     /// Also writes `update`, after what is written already.
     #[must_use]
     pub fn and_update(mut self, update: S::Update) -> Self {
@@ -168,7 +236,7 @@ impl<S: State> Next<S> {
     }
 
     /// Also does what `later` does, after what is there already: for a node that returns several
-    /// outcomes. Explicit routes add up; edges are followed only when neither has one.
+    /// outcomes. Explicit routes add up; edges are followed only when neither has one, and none is by what turns back.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -185,11 +253,13 @@ impl<S: State> Next<S> {
     #[must_use]
     pub fn then(mut self, later: Self) -> Self {
         self.updates.extend(later.updates);
+        self.compensations.extend(later.compensations);
         self.route = match (self.route, later.route) {
             (Route::To(mut targets), Route::To(more)) => {
                 targets.extend(more);
                 Route::To(targets)
             }
+            (Route::Unwind(then), _) | (_, Route::Unwind(then)) => Route::Unwind(then),
             (Route::Edges, route) | (route, Route::Edges) => route,
         };
         self
@@ -199,6 +269,8 @@ impl<S: State> Next<S> {
         match &mut self.route {
             Route::To(targets) => targets.push(target),
             Route::Edges => self.route = Route::To(vec![target]),
+            // What follows is what was registered.
+            Route::Unwind(_) => (),
         }
         self
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::breakpoint::Breakpoints;
-use crate::executor::{Arrivals, Checkpoint, Task};
+use crate::executor::{Arrivals, Checkpoint, Saga, Task};
 use crate::next::{Next, Route, Sent, Target};
 use crate::schema::{ReplayError, deltas_of, mark, unmark};
 use crate::shape::Shape;
@@ -35,6 +35,12 @@ pub(crate) struct Control {
     /// The step was made by hand; in place of which nodes.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     edited: Option<Vec<String>>,
+    /// What can be taken back.
+    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
+    compensations: Vec<StoredTask>,
+    /// On the way back, what follows it.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    back_to: Option<Vec<StoredTask>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,6 +97,9 @@ impl Control {
             breakpoints: checkpoint.breakpoints.clone(),
             halted_after: checkpoint.halted_after.clone(),
             edited: None,
+            compensations: checkpoint.saga.compensations.iter().map(stored).collect(),
+            back_to: (checkpoint.saga.back_to.as_ref())
+                .map(|tasks| tasks.iter().map(stored).collect()),
         }
     }
 
@@ -142,6 +151,10 @@ impl Control {
             step_limit: self.step_limit,
             breakpoints: self.breakpoints,
             halted_after: self.halted_after,
+            saga: Saga {
+                compensations: self.compensations.into_iter().map(task).collect(),
+                back_to: (self.back_to).map(|tasks| tasks.into_iter().map(task).collect()),
+            },
         }
     }
 }
@@ -182,6 +195,11 @@ struct StoredOutcome {
     version: u32,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     route: Option<Vec<StoredTarget>>,
+    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
+    compensations: Vec<StoredTarget>,
+    /// It turns back, and then to this node, if any.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    unwinds: Option<Vec<String>>,
 }
 
 fn first() -> u32 {
@@ -217,14 +235,22 @@ pub(crate) fn encode_outcome<S: State>(outcome: &Next<S>) -> Result<Vec<u8>, Cod
     let updates: Box<RawValue> =
         serde_json::from_slice(&writes).map_err(encode_error("outcome"))?;
     let route = match &outcome.route {
-        Route::Edges => None,
+        Route::Edges | Route::Unwind(_) => None,
         Route::To(targets) => Some(targets.iter().map(stored_target).collect()),
     };
+    let unwinds = match &outcome.route {
+        Route::Unwind(then) => Some(then.iter().map(|node| (*node).to_owned()).collect()),
+        _ => None,
+    };
+    let compensations = outcome.compensations.iter();
+    let compensations = compensations.map(|(node, sent)| stored_send(node, sent));
     let version = S::VERSION;
     serde_json::to_vec(&StoredOutcome {
         updates,
         version,
         route,
+        compensations: compensations.collect(),
+        unwinds,
     })
     .map_err(encode_error("outcome"))
 }
@@ -238,12 +264,16 @@ fn stored_target(target: &Target) -> StoredTarget {
             within: None,
         },
         // A payload without a JSON form never gets here: the outcome is refused before.
-        Target::Send(node, sent) => StoredTarget {
-            node: (*node).to_owned(),
-            is_send: true,
-            input: sent.input.clone().ok(),
-            within: sent.within.map(stored_time),
-        },
+        Target::Send(node, sent) => stored_send(node, sent),
+    }
+}
+
+fn stored_send(node: &str, sent: &Sent) -> StoredTarget {
+    StoredTarget {
+        node: node.to_owned(),
+        is_send: true,
+        input: sent.input.clone().ok(),
+        within: sent.within.map(stored_time),
     }
 }
 
@@ -264,10 +294,12 @@ pub(crate) fn decode_outcome<S: State>(
         });
     }
     let update = S::Update::decode(stored.updates.get().as_bytes())?;
+    let named = |node: String| {
+        let known = shape.node_name(&node);
+        known.ok_or(ReplayError::NoNode { node })
+    };
     let target = |stored: StoredTarget| {
-        let node = shape
-            .node_name(&stored.node)
-            .ok_or(ReplayError::NoNode { node: stored.node })?;
+        let node = named(stored.node)?;
         Ok(if stored.is_send {
             let sent = Sent {
                 input: Ok(stored.input.unwrap_or(Value::Null)),
@@ -278,8 +310,17 @@ pub(crate) fn decode_outcome<S: State>(
             Target::Goto(node)
         })
     };
+    let mut compensations = Vec::new();
+    for registered in stored.compensations {
+        if let Target::Send(node, sent) = target(registered)? {
+            compensations.push((node, sent));
+        }
+    }
     let route = match stored.route {
-        None => Route::Edges,
+        None => match stored.unwinds {
+            Some(then) => Route::Unwind(then.into_iter().next().map(named).transpose()?),
+            None => Route::Edges,
+        },
         Some(targets) => Route::To(
             targets
                 .into_iter()
@@ -290,6 +331,7 @@ pub(crate) fn decode_outcome<S: State>(
     Ok(Next {
         updates: vec![update],
         route,
+        compensations,
     })
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Payload {
 }
 
 /// What a step leaves beside its state.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Planned {
     pub(super) tasks: Vec<Task>,
     pub(super) deferred: Vec<Task>,
@@ -78,6 +78,19 @@ impl<'a, S: State> Plan<'a, S> {
         led.add(node.to_owned(), sent);
     }
 
+    /// Whether the graph says that `from` may go to `to`.
+    pub(super) fn may_go(&self, from: &str, to: &str) -> Result<(), AdvanceError> {
+        let ways = self.shape.node(from);
+        let ways = ways.ok_or_else(|| AdvanceError::UnknownNode(from.to_owned()))?;
+        if ways.may_go_to.contains(to) {
+            return Ok(());
+        }
+        Err(AdvanceError::UndeclaredRoute {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        })
+    }
+
     /// Takes the way that a task of `from` chose.
     pub(super) fn follow(&mut self, from: &str, route: Route) -> Result<(), AdvanceError> {
         let shape = self.shape;
@@ -85,25 +98,20 @@ impl<'a, S: State> Plan<'a, S> {
             .node(from)
             .ok_or_else(|| AdvanceError::UnknownNode(from.to_owned()))?;
         let targets = match route {
-            Route::Edges => {
+            Route::To(targets) => targets,
+            Route::Edges | Route::Unwind(_) => {
                 for to in &ways.edges {
                     self.lead_to(to, None);
                 }
                 self.finished.insert(from.to_owned());
                 return Ok(());
             }
-            Route::To(targets) => targets,
         };
         for target in targets {
             let to = match &target {
                 Target::Goto(to) | Target::Send(to, _) => *to,
             };
-            if !ways.may_go_to.contains(to) {
-                return Err(AdvanceError::UndeclaredRoute {
-                    from: from.to_owned(),
-                    to: to.to_owned(),
-                });
-            }
+            self.may_go(from, to)?;
             match target {
                 Target::Goto(_) => self.lead_to(to, None),
                 Target::Send(_, Sent { input, within }) => {

@@ -265,7 +265,7 @@ impl<S: State> Turn<'_, S> {
         let control = Control::encode(checkpoint).map_err(|error| refused(&error))?;
         let fits = || {
             if control.len() > limits.value {
-                for task in &checkpoint.tasks {
+                for task in checkpoint.tasks.iter().chain(checkpoint.saga.tasks()) {
                     let what = format!("the payload for {}", task.node);
                     let input = task.input.as_ref().unwrap_or(&Value::Null);
                     limits.check_json(&what, Some(&writers), input)?;
@@ -331,17 +331,8 @@ impl<S: State> Turn<'_, S> {
             .map_err(|error| NodeError::of(NodeErrorKind::Refused, &error))?;
         let fits = limits.check_writes(Some(node), unmark(&own).1);
         fits.map_err(|error| error.of_node())?;
-        let Route::To(targets) = &outcome.route else {
-            return Ok(());
-        };
-        for target in targets {
-            if let Target::Send(
-                to,
-                Sent {
-                    input: Ok(payload), ..
-                },
-            ) = target
-            {
+        for (to, sent) in sent_by(outcome) {
+            if let Ok(payload) = &sent.input {
                 let fits = limits.check_json(&format!("the payload for {to}"), Some(node), payload);
                 fits.map_err(|error| error.of_node())?;
             }
@@ -601,19 +592,23 @@ fn broken(error: &sqlx::Error) -> Committed {
 
 /// The payload of a send that has no JSON form.
 fn unsendable<S: State>(outcome: &Next<S>) -> Option<NodeError> {
-    let Route::To(targets) = &outcome.route else {
-        return None;
-    };
-    targets.iter().find_map(|target| match target {
-        Target::Send(
-            to,
-            Sent {
-                input: Err(reason), ..
-            },
-        ) => Some(NodeError::new(
-            NodeErrorKind::Refused,
-            format!("the payload that is sent to `{to}` cannot be stored: {reason}"),
-        )),
-        _ => None,
+    sent_by(outcome).find_map(|(to, sent)| {
+        let reason = sent.input.as_ref().err()?;
+        let message = format!("the payload that is sent to `{to}` cannot be stored: {reason}");
+        Some(NodeError::new(NodeErrorKind::Refused, message))
     })
+}
+
+/// All that a task sends, also to what takes back what it did.
+fn sent_by<S: State>(outcome: &Next<S>) -> impl Iterator<Item = (&'static str, &Sent)> {
+    let targets = match &outcome.route {
+        Route::To(targets) => targets.as_slice(),
+        Route::Edges | Route::Unwind(_) => &[],
+    };
+    let sends = targets.iter().filter_map(|target| match target {
+        Target::Send(to, sent) => Some((*to, sent)),
+        Target::Goto(_) => None,
+    });
+    let compensations = outcome.compensations.iter();
+    sends.chain(compensations.map(|(to, sent)| (*to, sent)))
 }

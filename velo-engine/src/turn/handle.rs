@@ -43,6 +43,7 @@ impl<S: State> Turn<'_, S> {
                 let outcome = Next {
                     updates: Vec::new(),
                     route: Route::To(vec![Target::Send(handler, payload)]),
+                    compensations: Vec::new(),
                 };
                 Some((index, outcome))
             })

@@ -104,6 +104,9 @@ impl<S: State> Place<S> {
         checkpoint.step_limit = stored.step_limit.or(checkpoint.step_limit);
         shape.rename(&mut checkpoint.tasks);
         shape.rename(&mut checkpoint.deferred);
+        for tasks in checkpoint.saga.tasks_mut() {
+            shape.rename(tasks);
+        }
         let mut memos: BTreeMap<i32, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
         for memo in stored.memos {
             memos

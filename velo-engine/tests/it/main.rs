@@ -10,6 +10,7 @@ mod joins;
 mod misuse;
 mod pictures;
 mod routing;
+mod sagas;
 mod shape;
 mod state;
 mod support;

@@ -27,6 +27,7 @@ mod proxy;
 mod retention;
 mod roles;
 mod running;
+mod sagas;
 mod schedules;
 mod sealing;
 mod selecting;
