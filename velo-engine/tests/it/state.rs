@@ -141,9 +141,9 @@ fn a_stored_update_holds_only_what_was_written() {
 
 #[test]
 fn a_stored_field_that_is_gone_is_named() {
-    let error = <Report as State>::Update::decode(br#"[["titel","bees"]]"#).unwrap_err();
+    let error = <Report as State>::Update::decode(br#"[["toppic","bees"]]"#).unwrap_err();
     assert!(
-        matches!(&error, CodecError::UnknownField { field, near } if field == "titel" && near.as_deref() == Some("title")),
+        matches!(&error, CodecError::UnknownField { field, near } if field == "toppic" && near.as_deref() == Some("topic")),
         "{error}"
     );
 }
