@@ -221,11 +221,11 @@ impl<S: State> Checkpoint<S> {
                 saga.register(&task.node, to, sent)?;
             }
             match outcome.route {
-                Route::Unwind(then) => {
-                    if let Some(to) = then {
+                Route::Unwind(back) => {
+                    if let Some(to) = back.then {
                         plan.may_go(&task.node, to)?;
                     }
-                    saga.unwind(then);
+                    saga.unwind(&task.node, back)?;
                 }
                 route if self.saga.is_unwinding() => saga.may_leave(&task.node, &route)?,
                 route => plan.follow(&task.node, route)?,

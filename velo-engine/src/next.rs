@@ -28,8 +28,17 @@ pub(crate) enum Route {
     Edges,
     /// To these nodes, instead of along the edges; to none, when the list is empty.
     To(Vec<Target>),
-    /// Back, over what was registered, and then to this node.
-    Unwind(Option<&'static str>),
+    /// Back, over what was registered.
+    Unwind(Back),
+}
+
+/// How a run turns back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Back {
+    /// Where it goes in the end.
+    pub(crate) then: Option<&'static str>,
+    /// An explicit route beside that, which cannot be taken.
+    pub(crate) beside: Option<&'static str>,
 }
 
 /// One target of an explicit route.
@@ -46,6 +55,18 @@ pub(crate) struct Sent {
     pub(crate) input: Result<Value, String>,
     /// How long an attempt of the task may take, in place of what the graph says.
     pub(crate) within: Option<Duration>,
+}
+
+impl Back {
+    fn beside(self, target: Option<&Target>) -> Self {
+        let name = target.map(|target| match target {
+            Target::Goto(to) | Target::Send(to, _) => *to,
+        });
+        Self {
+            beside: self.beside.or(name),
+            ..self
+        }
+    }
 }
 
 impl<S: State> Next<S> {
@@ -171,8 +192,8 @@ impl<S: State> Next<S> {
     /// beside this one, deferred nodes, joins that wait.
     ///
     /// The way back is as durable as the way there: each of its steps is committed with what is left of it, and is
-    /// tried again, and paused when it fails for good, like any other. Its tasks have no way of their own: neither
-    /// their edges nor explicit routes are followed. A run that is cancelled does not turn back.
+    /// tried again, and paused when it fails for good, like any other. Its tasks have no way of their own: not even
+    /// their edges are followed, and an explicit route, there or beside this one, pauses the run. A run that is cancelled does not turn back.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -196,7 +217,7 @@ impl<S: State> Next<S> {
     #[must_use]
     pub fn unwind() -> Self {
         Self {
-            route: Route::Unwind(None),
+            route: Route::Unwind(Back::default()),
             ..Self::none()
         }
     }
@@ -206,7 +227,10 @@ impl<S: State> Next<S> {
     #[must_use]
     pub fn unwind_to(node: NodeKey<S>) -> Self {
         Self {
-            route: Route::Unwind(Some(node.name())),
+            route: Route::Unwind(Back {
+                then: Some(node.name()),
+                beside: None,
+            }),
             ..Self::none()
         }
     }
@@ -236,7 +260,7 @@ impl<S: State> Next<S> {
     }
 
     /// Also does what `later` does, after what is there already: for a node that returns several
-    /// outcomes. Explicit routes add up; edges are followed only when neither has one, and none is by what turns back.
+    /// outcomes. Explicit routes add up; edges are followed only when neither has one.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -259,7 +283,14 @@ impl<S: State> Next<S> {
                 targets.extend(more);
                 Route::To(targets)
             }
-            (Route::Unwind(then), _) | (_, Route::Unwind(then)) => Route::Unwind(then),
+            (Route::Unwind(back), Route::To(targets))
+            | (Route::To(targets), Route::Unwind(back)) => {
+                Route::Unwind(back.beside(targets.first()))
+            }
+            (Route::Unwind(back), Route::Unwind(other)) => Route::Unwind(Back {
+                then: back.then.or(other.then),
+                beside: back.beside.or(other.beside),
+            }),
             (Route::Edges, route) | (route, Route::Edges) => route,
         };
         self
@@ -269,8 +300,7 @@ impl<S: State> Next<S> {
         match &mut self.route {
             Route::To(targets) => targets.push(target),
             Route::Edges => self.route = Route::To(vec![target]),
-            // What follows is what was registered.
-            Route::Unwind(_) => (),
+            Route::Unwind(back) => *back = back.beside(Some(&target)),
         }
         self
     }

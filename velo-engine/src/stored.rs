@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::breakpoint::Breakpoints;
 use crate::executor::{Arrivals, Checkpoint, Saga, Task};
-use crate::next::{Next, Route, Sent, Target};
+use crate::next::{Back, Next, Route, Sent, Target};
 use crate::schema::{ReplayError, deltas_of, mark, unmark};
 use crate::shape::Shape;
 use crate::state::{CodecError, State, Update};
@@ -239,7 +239,7 @@ pub(crate) fn encode_outcome<S: State>(outcome: &Next<S>) -> Result<Vec<u8>, Cod
         Route::To(targets) => Some(targets.iter().map(stored_target).collect()),
     };
     let unwinds = match &outcome.route {
-        Route::Unwind(then) => Some(then.iter().map(|node| (*node).to_owned()).collect()),
+        Route::Unwind(back) => Some(back.then.iter().map(|node| (*node).to_owned()).collect()),
         _ => None,
     };
     let compensations = outcome.compensations.iter();
@@ -318,7 +318,10 @@ pub(crate) fn decode_outcome<S: State>(
     }
     let route = match stored.route {
         None => match stored.unwinds {
-            Some(then) => Route::Unwind(then.into_iter().next().map(named).transpose()?),
+            Some(then) => Route::Unwind(Back {
+                then: then.into_iter().next().map(named).transpose()?,
+                beside: None,
+            }),
             None => Route::Edges,
         },
         Some(targets) => Route::To(

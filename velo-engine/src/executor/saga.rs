@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdvanceError, Task};
-use crate::next::{Route, Sent, Target};
+use crate::next::{Back, Route, Sent, Target};
 
 /// What a run has [registered](crate::Next::and_compensation) to be taken back, and whether it is on its
 /// [way back](crate::Next::unwind).
@@ -54,8 +54,14 @@ impl Saga {
     }
 
     /// Turns back. Of several tasks of a step that do, the first says what follows.
-    pub(super) fn unwind(&mut self, then: Option<&str>) {
-        let then = then.map(|node| Task {
+    pub(super) fn unwind(&mut self, from: &str, back: Back) -> Result<(), AdvanceError> {
+        if let Some(to) = back.beside {
+            return Err(AdvanceError::Unwinding {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            });
+        }
+        let then = back.then.map(|node| Task {
             node: node.to_owned(),
             send: None,
             input: None,
@@ -63,6 +69,7 @@ impl Saga {
         });
         self.back_to
             .get_or_insert_with(|| then.into_iter().collect());
+        Ok(())
     }
 
     /// Whether a task of the way back may leave this route: it has no way of its own.

@@ -333,3 +333,40 @@ fn what_comes_next_is_stored_briefly() {
     assert_eq!(old.joins[&0].sources().collect::<Vec<_>>(), ["b"]);
     assert_eq!((old.deferred.len(), old.step_limit), (0, None));
 }
+
+#[test]
+fn a_way_back_is_stored_with_its_outcome_and_with_what_comes_next() {
+    let shape = Shape::builder("g", 1)
+        .node(NODES[0])
+        .node(NODES[1])
+        .node(WORK)
+        .start(NODES[0])
+        .may_go(NODES[0], NODES[1])
+        .may_go(NODES[0], WORK)
+        .compile()
+        .unwrap();
+    let read = |outcome: &Next<Log>| -> Next<Log> {
+        decode_outcome(&shape, &encode_outcome(outcome).unwrap()).unwrap()
+    };
+    for outcome in [
+        Next::none().and_compensation(WORK, Some(3)),
+        Next::unwind().and_compensation(WORK, Some(4)),
+        Next::unwind_to(NODES[1]),
+    ] {
+        let again = read(&outcome);
+        assert_eq!(again.route, outcome.route);
+        assert_eq!(again.compensations, outcome.compensations);
+    }
+    let mut at = begin(&shape, Log::default());
+    let next = Next::unwind_to(NODES[1])
+        .and_compensation(WORK, Some(5))
+        .and_compensation(WORK, Some(6));
+    at.take_step(&shape, vec![next]).unwrap();
+    let json = String::from_utf8(Control::encode(&at).unwrap()).unwrap();
+    assert_eq!(
+        json,
+        r#"{"t":[{"n":"work","s":0,"i":6}],"c":[{"n":"work","s":0,"i":5}],"u":[{"n":"b"}]}"#
+    );
+    let stored = Control::decode(json.as_bytes()).unwrap();
+    assert_eq!(stored.into_checkpoint(at.step, at.state.clone()), at);
+}

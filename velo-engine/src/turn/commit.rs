@@ -590,8 +590,15 @@ fn broken(error: &sqlx::Error) -> Committed {
     }
 }
 
-/// The payload of a send that has no JSON form.
+/// Why an outcome cannot be stored: a payload that has no JSON form, or two ways at once.
 fn unsendable<S: State>(outcome: &Next<S>) -> Option<NodeError> {
+    if let Route::Unwind(back) = &outcome.route
+        && let Some(to) = back.beside
+    {
+        let message =
+            format!("it turns back and goes to `{to}` at once: name that by .unwind_to(…)");
+        return Some(NodeError::new(NodeErrorKind::Refused, message));
+    }
     sent_by(outcome).find_map(|(to, sent)| {
         let reason = sent.input.as_ref().err()?;
         let message = format!("the payload that is sent to `{to}` cannot be stored: {reason}");

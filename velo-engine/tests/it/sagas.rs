@@ -95,6 +95,13 @@ fn whatever_else_is_under_way_is_left_and_a_join_does_not_keep_the_run() {
 fn what_takes_something_back_has_no_way_of_its_own() {
     let shape = shape();
     let at = begin(&shape, Log::default());
+    for beside in [
+        Next::unwind().and_goto(AFTER),
+        Next::goto(AFTER).then(Next::unwind()),
+    ] {
+        let error = advance(&shape, &at, vec![beside]).unwrap_err();
+        assert!(matches!(error, AdvanceError::Unwinding { .. }), "{error}");
+    }
     let at = step(&shape, &at, Next::unwind().and_compensation(UNDO, 1));
     assert_eq!(at.tasks[0].node, "undo");
     let error = advance(&shape, &at, vec![Next::goto(AFTER)]).unwrap_err();
