@@ -48,6 +48,11 @@ impl Claimer {
         }
     }
 
+    /// Has the next look be at the whole line, after no less than the longest wait.
+    pub(crate) fn begin_anew(&mut self) {
+        self.after = None;
+    }
+
     /// Leases up to `limit` ready runs; with `only`, that one.
     ///
     /// # Errors
@@ -64,12 +69,12 @@ impl Claimer {
         if self.pool.is_closed() {
             return Err(sqlx::Error::PoolClosed);
         }
+        let after = self.after.take().filter(|_| Instant::now() < self.whole_at);
         let mut connection = match self.connection.take() {
             Some(open) => open,
             None => PgConnection::connect_with(&self.pool.connect_options()).await?,
         };
         let began = Instant::now();
-        let after = self.after.filter(|_| began < self.whole_at);
         let claimed = self
             .incarnation
             .claim_after(&mut connection, codes, limit, only, after);

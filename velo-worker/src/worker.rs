@@ -529,7 +529,8 @@ impl Shift<'_> {
                 Ok(_) => setting.is_crowded.store(false, Ordering::Relaxed),
                 Err(error) if is_final(&error) => return setting.lost.cancel(),
                 Err(error) => {
-                    tracing::warn!(worker.id = incarnation.id(), %error, "could not claim runs")
+                    tracing::warn!(worker.id = incarnation.id(), %error, "could not claim runs");
+                    claimer.begin_anew();
                 }
             }
             drop(first);

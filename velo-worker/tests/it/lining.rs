@@ -6,7 +6,8 @@ use velo_engine::lease::Incarnation;
 use velo_engine::prelude::*;
 use velo_engine::{Happening, test_kit};
 
-use crate::support::Log;
+use crate::proxy::Proxy;
+use crate::support::{Beside, Log, settled, steady, until};
 
 const ONLY: NodeKey<Log> = NodeKey::new("only");
 
@@ -126,4 +127,27 @@ async fn a_run_of_a_higher_priority_is_begun_before_the_line_that_a_busy_worker_
     stop.cancel();
     worker.await.unwrap().unwrap();
     assert!(after > 0, "it was begun after all others");
+}
+
+#[tokio::test]
+async fn a_worker_whose_database_is_away_asks_for_it_now_and_then() {
+    const AWAY: Duration = Duration::from_secs(3);
+    let engine = test_kit::engine().await;
+    let proxy = Proxy::before(&engine).await;
+    let graph = graph();
+    let beside = Beside::start(steady(&proxy.engine, graph.clone()));
+    // Until it walks along the line.
+    for _ in 0..3 {
+        let run = engine.start(&graph, Log::default()).await.unwrap();
+        settled(&engine, run).await;
+    }
+    proxy.close();
+    until(async || proxy.refused() > 0).await;
+    tokio::time::sleep(AWAY).await;
+    let refused = proxy.refused();
+    proxy.open();
+    let run = engine.start(&graph, Log::default()).await.unwrap();
+    settled(&engine, run).await;
+    beside.stop().await;
+    assert!(refused < 200, "{refused} connections were tried");
 }

@@ -1,6 +1,7 @@
 //! A proxy between a pool and Postgres that loses messages where a test asks for it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ pub(crate) struct Proxy {
     pub(crate) engine: Engine,
     traps: Arc<Mutex<Traps>>,
     is_open: watch::Sender<bool>,
+    refused: Arc<AtomicU32>,
     _listening: AbortOnDropHandle<()>,
 }
 
@@ -111,13 +113,17 @@ impl Proxy {
         let own = listener.local_addr().unwrap();
         let traps: Arc<Mutex<Traps>> = Arc::default();
         let (is_open, open) = watch::channel(true);
+        let refused: Arc<AtomicU32> = Arc::default();
         let listening = tokio::spawn({
-            let traps = traps.clone();
+            let (traps, refused) = (traps.clone(), refused.clone());
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let (traps, open, address) = (traps.clone(), open.clone(), address.clone());
+                    let is_open = *open.borrow();
+                    if !is_open {
+                        refused.fetch_add(1, Ordering::SeqCst);
+                    }
                     tokio::spawn(async move {
-                        let is_open = *open.borrow();
                         if is_open && let Ok(server) = TcpStream::connect(address).await {
                             // An end of either side is what tests ask for.
                             let _ = pass(client, server, &traps, open).await;
@@ -130,6 +136,7 @@ impl Proxy {
             engine: Engine::connect(pool(server, own.ip().to_string(), own.port()).await),
             traps,
             is_open,
+            refused,
             _listening: AbortOnDropHandle::new(listening),
         }
     }
@@ -154,6 +161,11 @@ impl Proxy {
     /// Breaks all connections, and refuses new ones.
     pub(crate) fn close(&self) {
         self.is_open.send_replace(false);
+    }
+
+    /// Connections that were refused so far.
+    pub(crate) fn refused(&self) -> u32 {
+        self.refused.load(Ordering::SeqCst)
     }
 
     /// Accepts connections again.
