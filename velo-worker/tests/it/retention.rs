@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use velo_engine::prelude::*;
 use velo_engine::test_kit::{self, Clock, database_with_clock};
 use velo_engine::{ALL_GRAPHS, IfClosed, Kept, OnClose, Swept, pending};
@@ -49,16 +49,17 @@ async fn ended(engine: &Engine, graph: &Graph<Log>) -> RunId {
     run
 }
 
+/// In one look, since it may be deleted between two.
 async fn is_there(engine: &Engine, run: RunId) -> bool {
-    let found = engine.run(run).await.is_ok();
-    let steps = count(
-        engine,
-        "select count(*) from velo.step where run_id = $1",
-        run,
+    let (runs, steps): (i64, i64) = sqlx::query_as(
+        "select (select count(*) from velo.run where id = $1), (select count(*) from velo.step where run_id = $1)",
     )
-    .await;
-    assert_eq!(found, steps > 0, "half of run {run} is there");
-    found
+    .bind(run)
+    .fetch_one(engine.pool())
+    .await
+    .unwrap();
+    assert_eq!(runs > 0, steps > 0, "half of run {run} is there");
+    runs > 0
 }
 
 async fn count(engine: &Engine, sql: &'static str, run: RunId) -> i64 {
@@ -261,6 +262,18 @@ async fn a_batch_is_bounded_in_runs_and_in_steps_and_the_next_one_goes_on_from_t
     assert_eq!(whole_pass(&engine).await, 0);
 }
 
+/// What this says of those who wait in the middle of a deletion.
+async fn on_waiting(engine: &Engine, what: &str) -> i64 {
+    let sql = format!(
+        "select {what} from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock' and query like '%run.delete%'"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(engine.pool())
+        .await
+        .unwrap()
+}
+
 #[tokio::test]
 async fn one_that_is_killed_in_the_middle_has_deleted_nothing_and_the_next_one_does() {
     let engine = test_kit::engine().await;
@@ -283,18 +296,11 @@ async fn one_that_is_killed_in_the_middle_has_deleted_nothing_and_the_next_one_d
         let engine = engine.clone();
         async move { engine.advance_retention().await }
     });
-    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                where datname = current_database() and wait_event_type = 'Lock' and query like '%run.delete%'";
-    until(async || {
-        // What another one does meanwhile is nothing.
-        assert_eq!(engine.advance_retention().await.unwrap(), None);
-        let killed: i64 = sqlx::query_scalar(kill)
-            .fetch_one(engine.pool())
-            .await
-            .unwrap();
-        killed == 1
-    })
-    .await;
+    until(async || on_waiting(&engine, "count(*)").await == 1).await;
+    // What another one does meanwhile is nothing.
+    assert_eq!(engine.advance_retention().await.unwrap(), None);
+    let killed = on_waiting(&engine, "count(pg_terminate_backend(pid))").await;
+    assert_eq!(killed, 1);
     assert!(within(deleting).await.unwrap().is_err());
     assert!(is_there(&engine, one).await && is_there(&engine, two).await);
     holder.rollback().await.unwrap();
