@@ -197,6 +197,7 @@ impl<S: State> Next<S> {
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
+    /// # use velo_engine::NodeFailure;
     /// # use velo_engine::prelude::*;
     /// # #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
     /// # struct Trip { why: Option<String> }
