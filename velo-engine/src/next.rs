@@ -57,13 +57,19 @@ pub(crate) struct Sent {
     pub(crate) within: Option<Duration>,
 }
 
+impl Target {
+    /// The node that it leads to.
+    pub(crate) fn node(&self) -> &'static str {
+        match self {
+            Self::Goto(node) | Self::Send(node, _) => node,
+        }
+    }
+}
+
 impl Back {
     fn beside(self, target: Option<&Target>) -> Self {
-        let name = target.map(|target| match target {
-            Target::Goto(to) | Target::Send(to, _) => *to,
-        });
         Self {
-            beside: self.beside.or(name),
+            beside: self.beside.or_else(|| target.map(Target::node)),
             ..self
         }
     }

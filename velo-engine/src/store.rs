@@ -13,6 +13,25 @@ macro_rules! poke {
     };
 }
 
+/// How whatever comes for the run `$1` begins: its row in the queue is locked, and then the run's own, before anything
+/// is decided.
+macro_rules! lock_run {
+    () => {
+        "\
+with locked as (
+  select run_id, worker
+  from velo.queue
+  where run_id = $1 and branch = 0
+  for update
+), run as (
+  select r.id, r.status
+  from velo.run r, locked l
+  where r.id = l.run_id
+  for update of r
+)"
+    };
+}
+
 pub(crate) mod breakpoint;
 pub(crate) mod bulk;
 pub(crate) mod child;

@@ -108,9 +108,7 @@ impl<'a, S: State> Plan<'a, S> {
             }
         };
         for target in targets {
-            let to = match &target {
-                Target::Goto(to) | Target::Send(to, _) => *to,
-            };
+            let to = target.node();
             self.may_go(from, to)?;
             match target {
                 Target::Goto(_) => self.lead_to(to, None),

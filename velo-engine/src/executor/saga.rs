@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdvanceError, Task};
-use crate::next::{Back, Route, Sent, Target};
+use crate::next::{Back, Route, Sent};
 
 /// What a run has [registered](crate::Next::and_compensation) to be taken back, and whether it is on its
 /// [way back](crate::Next::unwind).
@@ -79,9 +79,9 @@ impl Saga {
         };
         match targets.first() {
             None => Ok(()),
-            Some(Target::Goto(to) | Target::Send(to, _)) => Err(AdvanceError::Unwinding {
+            Some(target) => Err(AdvanceError::Unwinding {
                 from: from.to_owned(),
-                to: (*to).to_owned(),
+                to: target.node().to_owned(),
             }),
         }
     }

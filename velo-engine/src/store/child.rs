@@ -272,17 +272,9 @@ pub(crate) async fn endings(
 pub(crate) const POKE: &str = concat!(
     "\
 -- velo: child.poke
-with locked as (
-  select run_id, worker
-  from velo.queue
-  where run_id = $1 and branch = 0
-  for update
-), run as (
-  select r.id, r.status
-  from velo.run r, locked l
-  where r.id = l.run_id
-  for update of r
-), poked as (
+",
+    lock_run!(),
+    ", poked as (
   update velo.queue q
 ",
     poke!(),

@@ -191,17 +191,9 @@ pub(crate) async fn open(
 pub(crate) const ANSWER: &str = concat!(
     "\
 -- velo: question.answer
-with locked as (
-  select run_id, worker
-  from velo.queue
-  where run_id = $1 and branch = 0
-  for update
-), run as (
-  select r.id, r.status
-  from velo.run r, locked l
-  where r.id = l.run_id
-  for update of r
-), answered as (
+",
+    lock_run!(),
+    ", answered as (
   update velo.wait w
   set answer = $5, refusal = null
   from locked l

@@ -52,17 +52,9 @@ pub(crate) struct OpenUpdate {
 pub(crate) const ASK: &str = concat!(
     "\
 -- velo: update.ask
-with locked as (
-  select run_id, worker
-  from velo.queue
-  where run_id = $1 and branch = 0
-  for update
-), run as (
-  select r.id, r.status
-  from velo.run r, locked l
-  where r.id = l.run_id
-  for update of r
-), asked as (
+",
+    lock_run!(),
+    ", asked as (
   insert into velo.run_update (run_id, key, name, request)
   select run.id, $2, $3, $4
   from run

@@ -230,17 +230,9 @@ pub(crate) async fn park(
 pub(crate) const SEND: &str = concat!(
     "\
 -- velo: signal.send
-with locked as (
-  select run_id, worker
-  from velo.queue
-  where run_id = $1 and branch = 0
-  for update
-), run as (
-  select r.id, r.status
-  from velo.run r, locked l
-  where r.id = l.run_id
-  for update of r
-), sent as (
+",
+    lock_run!(),
+    ", sent as (
   insert into velo.signal (run_id, name, payload, key)
   select run_id, $2, $3, $4
   from locked
